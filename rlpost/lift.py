@@ -1,0 +1,42 @@
+"""Lifters: a reward written for one rollout, or for one group, becomes a reward over all rollouts of a step."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rlpost.types import Rollout
+
+
+def per_rollout(reward: Callable[..., Any]) -> Callable[..., list[Any]]:
+    """Lift `f(rollout, *, knobs) -> score` to `f(rollouts, *, knobs) -> [score, ...]`."""
+
+    @functools.wraps(reward)
+    def lifted(rollouts: Sequence[Rollout], **knobs: Any) -> list[Any]:
+        return [reward(rollout, **knobs) for rollout in rollouts]
+
+    return lifted
+
+
+def per_group(reward: Callable[..., Sequence[Any]]) -> Callable[..., list[Any]]:
+    """Lift `f(rows of one group, *, knobs) -> scores` to all rollouts, keeping their order."""
+
+    @functools.wraps(reward)
+    def lifted(rollouts: Sequence[Rollout], **knobs: Any) -> list[Any]:
+        scores: list[Any] = [None] * len(rollouts)
+        for rows in group_rows(rollouts).values():
+            found = list(reward([rollouts[i] for i in rows], **knobs))
+            if len(found) != len(rows):
+                raise ValueError(f"{reward.__name__} returned {len(found)} scores for a group of {len(rows)} rollouts")
+            for i, score in zip(rows, found, strict=True):
+                scores[i] = score
+        return scores
+
+    return lifted
+
+
+def group_rows(rollouts: Sequence[Rollout]) -> dict[str, list[int]]:
+    """Row indices of each group, in order of first appearance."""
+    groups: dict[str, list[int]] = {}
+    for i, rollout in enumerate(rollouts):
+        groups.setdefault(rollout.group, []).append(i)
+    return groups
