@@ -196,6 +196,7 @@ class Counts:
     tokens: int
     groups: int
     pairs: int = 0
+    micro_batches: int = 1
 
 
 @dataclass(frozen=True)

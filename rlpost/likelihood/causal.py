@@ -1,0 +1,22 @@
+"""Left-to-right likelihood: each completion token given the prompt and the tokens before it."""
+
+from typing import Any
+
+from rlpost.likelihood.scoring import Likelihood, Rows, spread
+
+
+def causal(model: Any, rows: Rows) -> Likelihood:
+    """Log-probability and entropy of the completion tokens under a left-to-right model.
+
+    Equation:
+        logp_t = log pi(y_t | x, y_<t);  entropy_t = -sum_v pi(v | x, y_<t) log pi(v | x, y_<t)
+    Reduces to:
+        the log-softmax of the model's logits at temperature 1 without suppressed tokens
+    Edge cases:
+        tokens outside the mask are not scored and hold 0; the distribution is that of sampling (temperature, suppressed ids)
+    Paper: Attention Is All You Need, arXiv:1706.03762
+    """
+    found = model(**rows.inputs, ask=rows.ask)
+    mask = rows.ask.mask
+    divergence = None if found.divergence is None else spread(found.divergence, mask)
+    return Likelihood(spread(found.logp, mask), spread(found.entropy, mask), divergence, found.hidden)

@@ -1,0 +1,114 @@
+"""Teaches a causal language model's own `forward` to return log-probabilities instead of logits.
+
+The head's weight is used inside `forward`, where data-parallel wrappers expect it, and only on the rows that train.
+"""
+
+import types
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from rlpost.errors import ModelError
+from rlpost.kernels import linear_divergence, linear_logp
+
+
+class Scores(NamedTuple):
+    """Of the tokens that train, in row-major order of the mask (M of them). `hidden` is detached."""
+
+    logp: Float[Tensor, "M"]
+    entropy: Float[Tensor, "M"]
+    divergence: Float[Tensor, "M"] | None
+    hidden: Float[Tensor, "M D"]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What to compute: the mask of completion tokens that train, and optionally a divergence to another model."""
+
+    mask: Bool[Tensor, "N T"]
+    temperature: float = 1.0
+    banned: Sequence[int] = ()
+    divergence: Callable[[Tensor, Tensor], Tensor] | None = None
+    other_hidden: Tensor | None = None
+    other_head: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a likelihood scores: padded model inputs whose last columns are the completions, and what is asked of them."""
+
+    inputs: dict[str, Tensor]
+    ask: Ask
+
+
+class Likelihood(NamedTuple):
+    """Per completion token (N,T), 0 where a token does not train. `hidden` (M,D) are the scored rows' states, detached."""
+
+    logp: Float[Tensor, "N T"]
+    entropy: Float[Tensor, "N T"]
+    divergence: Float[Tensor, "N T"] | None
+    hidden: Float[Tensor, "M D"]
+
+
+def teach(model: Any) -> None:
+    """Make `model(**inputs, ask=Ask(...))` return `Scores`; without `ask` the model is as before. Idempotent.
+
+    Raises ModelError for a model without an output embedding.
+    """
+    inner = unwrap(model)
+    if getattr(inner, "_rlpost_scores", False):
+        return
+    if inner.get_output_embeddings() is None:
+        raise ModelError(f"{type(inner).__name__} has no language-model head, so it has no token log-probabilities")
+    original = inner.forward
+
+    def forward(self, *args: Any, ask: Ask | None = None, **inputs: Any) -> Any:
+        return original(*args, **inputs) if ask is None else _scores(self, ask, inputs)
+
+    inner.forward = types.MethodType(forward, inner)
+    inner._rlpost_scores = True
+
+
+def unwrap(model: Any) -> Any:
+    """The Hugging Face model inside data-parallel and peft wrappers."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def head_weight(model: Any) -> Tensor:
+    """The output embedding's weight (V,D)."""
+    return unwrap(model).get_output_embeddings().weight
+
+
+def _scores(model: Any, ask: Ask, inputs: dict[str, Any]) -> Scores:
+    ids, width = inputs["input_ids"], ask.mask.shape[1]
+    hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
+    rows = hidden[:, -width - 1 : -1][ask.mask]
+    head = model.get_output_embeddings()
+    config = model.config.get_text_config()
+    scale = getattr(config, "logit_scale", None)
+    logp, entropy = linear_logp(
+        rows if scale is None else rows * scale,
+        head.weight,
+        ids[:, -width:][ask.mask],
+        temperature=ask.temperature,
+        bias=getattr(head, "bias", None),
+        softcap=getattr(config, "final_logit_softcapping", None),
+        banned=ask.banned,
+    )
+    divergence = None
+    if ask.divergence is not None:
+        divergence = linear_divergence(
+            rows, head.weight, ask.other_hidden, ask.other_head, divergence=ask.divergence, temperature=ask.temperature
+        )
+    return Scores(logp, entropy, divergence, rows.detach())
+
+
+def spread(values: Float[Tensor, "M"], mask: Bool[Tensor, "N T"]) -> Float[Tensor, "N T"]:
+    """Put the values of the tokens that train back into an (N,T) table, 0 elsewhere; keeps the gradient."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)

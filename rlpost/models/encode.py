@@ -1,0 +1,199 @@
+"""From tasks to token ids and model inputs, for text and for vision-language models: the only place that knows about chat templates.
+
+Prompts are padded on the left and completions on the right, so the last column of the prompt predicts the first completion token.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from rlpost.errors import DataError, ModelError
+from rlpost.types import Media, Prompt, Task
+
+KINDS = {"text": 0, "image": 1, "video": 2}
+# Inputs that are one block per medium: a batch concatenates them in the order of its prompts.
+VISUAL_INPUTS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
+
+
+@dataclass(frozen=True)
+class Visual:
+    """One encoded medium: the tensors the model takes, and how many placeholder tokens it stands for."""
+
+    kind: Literal["image", "video"]
+    features: Mapping[str, Tensor]
+    tokens: int
+
+
+class MediaEncoder(Protocol):
+    """Turns an image or a video into model inputs. `placeholders` gives the chat template's token for each kind."""
+
+    placeholders: Mapping[str, str]
+    special_tokens: Sequence[str]
+
+    def __call__(self, media: Media) -> Visual: ...
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The tokens of what follows a prompt, with True where a token is the assistant's (and so may train)."""
+
+    tokens: list[int]
+    trains: list[bool]
+
+
+@dataclass
+class Encoder:
+    """A tokenizer, its chat template and, for a vision-language model, a media encoder."""
+
+    tokenizer: Any
+    media: MediaEncoder | None = None
+    stop_ids: list[int] = field(default_factory=list)
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.tokenizer.eos_token_id is None:
+            raise ModelError("the tokenizer has no end-of-sequence token; set one in the model's tokenizer_config.json")
+        if self.tokenizer.eos_token_id not in self.stop_ids:
+            self.stop_ids = [self.tokenizer.eos_token_id, *self.stop_ids]
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills both sides of a batch; it is always masked."""
+        return self.tokenizer.pad_token_id
+
+    @property
+    def suppress(self) -> list[int]:
+        """Visual special ids: sampling one would break the training forward, so they are never sampled."""
+        names = self.media.special_tokens if self.media else ()
+        return [self.tokenizer.convert_tokens_to_ids(name) for name in names]
+
+    def prompt(self, task: Task) -> Prompt:
+        """Encode a task's messages and media, ready for the assistant's answer.
+
+        Raises DataError where the number of media and of placeholders differ, ModelError without a chat template.
+        """
+        return self._expand(self._render(task.prompt, generation=True), task)
+
+    def completion(self, task: Task, answer: str | Sequence[Mapping[str, Any]]) -> Answer:
+        """Encode what follows the prompt: an assistant text, or messages of which the assistant's train.
+
+        The chat template decides what stands around an answer; its stop token is the last that trains.
+        """
+        messages = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer)
+        if not messages or messages[-1]["role"] != "assistant":
+            raise DataError(f"task {task.id}: an answer ends with an assistant message, found {messages[-1:]}")
+        tokens, trains, history = [], [], list(task.prompt)
+        done = self._render(history, generation=messages[0]["role"] == "assistant")
+        for i, message in enumerate(messages):
+            history.append(message)
+            ahead = i + 1 < len(messages) and messages[i + 1]["role"] == "assistant"
+            text = self._render(history, generation=ahead and message["role"] != "assistant")
+            if not text.startswith(done):
+                raise ModelError(
+                    f"the chat template rewrites earlier turns when a {message['role']} message follows, so the tokens that "
+                    "train cannot be told apart; use a template that only appends"
+                )
+            new = self.tokenizer(text[len(done) :], add_special_tokens=False)["input_ids"]
+            tokens += new
+            trains += [message["role"] == "assistant"] * len(new)
+            done = text
+        last = max((i for i, token in enumerate(tokens) if token in self.stop_ids), default=len(tokens) - 1)
+        tokens, trains = tokens[: last + 1], trains[: last + 1]
+        if tokens[-1] not in self.stop_ids:
+            tokens, trains = [*tokens, self.tokenizer.eos_token_id], [*trains, True]
+        return Answer(tokens, trains)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text of a completion without its stop token and padding; tags that are special tokens stay visible."""
+        kept = list(tokens)
+        while kept and kept[-1] in {*self.stop_ids, self.pad_id}:
+            kept.pop()
+        return self.tokenizer.decode(kept, skip_special_tokens=False)
+
+    def collate(
+        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]] | None = None
+    ) -> dict[str, Tensor]:
+        """Model inputs of a batch: prompts left-padded, completions right-padded, media concatenated in row order."""
+        answers = completions if completions is not None else [[] for _ in prompts]
+        left, right = max(len(p.ids) for p in prompts), max(len(c) for c in answers)
+        ids = torch.full((len(prompts), left + right), self.pad_id)
+        attention, kinds = torch.zeros_like(ids), torch.zeros_like(ids)
+        for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            start = left - len(prompt.ids)
+            ids[row, start:left] = torch.tensor(prompt.ids)
+            ids[row, left : left + len(answer)] = torch.tensor(list(answer), dtype=torch.long)
+            attention[row, start : left + len(answer)] = 1
+            kinds[row, start:left] = torch.tensor(prompt.kinds)
+        inputs = {"input_ids": ids, "attention_mask": attention}
+        if self.media is not None:
+            inputs["mm_token_type_ids"] = kinds.int()
+        for name in VISUAL_INPUTS:
+            found = [prompt.features[name] for prompt in prompts if name in prompt.features]
+            if found:
+                inputs[name] = torch.cat(found)
+        return inputs
+
+    def _render(self, messages: Sequence[Mapping[str, Any]], *, generation: bool) -> str:
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise ModelError("the tokenizer has no chat template; set model.chat_template to a Jinja template file")
+        return self.tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=generation, **self.template_kwargs
+        )
+
+    def _expand(self, text: str, task: Task) -> Prompt:
+        if self.media is None:
+            if task.media:
+                raise DataError(
+                    f"task {task.id} has {len(task.media)} media but the model reads text only; pick a vision model"
+                )
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            return Prompt(ids, [0] * len(ids))
+        visuals = [self.media(medium) for medium in task.media]
+        holders = {self.tokenizer.convert_tokens_to_ids(p): kind for kind, p in self.media.placeholders.items()}
+        ids, kinds, queue = [], [], list(visuals)
+        for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]:
+            kind = holders.get(token)
+            if kind is None:
+                ids.append(token)
+                kinds.append(KINDS["text"])
+                continue
+            if not queue or queue[0].kind != kind:
+                raise DataError(
+                    f"task {task.id}: the prompt has a placeholder for a {kind} that task.media does not hold there"
+                )
+            visual = queue.pop(0)
+            ids += [token] * visual.tokens
+            kinds += [KINDS[kind]] * visual.tokens
+        if queue:
+            raise DataError(f"task {task.id}: {len(queue)} of {len(visuals)} media have no placeholder in the prompt")
+        return Prompt(ids, kinds, _joined(visuals))
+
+
+@dataclass
+class Bundle:
+    """What a model option returns: the model, how to talk to it, and where it came from."""
+
+    model: Any
+    encoder: Encoder
+    name: str
+    source: str
+
+
+def completion_mask(completions: Sequence[Sequence[int]], trains: Sequence[Sequence[bool]]) -> Bool[Tensor, "N T"]:
+    """(N,T) mask, True where a token trains."""
+    width = max((len(c) for c in completions), default=0)
+    mask = torch.zeros(len(completions), width, dtype=torch.bool)
+    for row, flags in enumerate(trains):
+        mask[row, : len(flags)] = torch.tensor(list(flags), dtype=torch.bool)
+    return mask
+
+
+def _joined(visuals: Sequence[Visual]) -> dict[str, Tensor]:
+    names = {name for visual in visuals for name in visual.features}
+    return {name: torch.cat([v.features[name] for v in visuals if name in v.features]) for name in sorted(names)}

@@ -1,0 +1,144 @@
+"""Sampling with the policy itself: each unique prompt (and its media) is encoded once and its cache shared by its completions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from rlpost.likelihood.scoring import unwrap
+from rlpost.models.encode import Encoder
+from rlpost.models.positions import next_positions, position_ids
+from rlpost.types import Prompt, Stop
+
+# Finished rows leave the batch once they are at least this share of it.
+COMPACT = 0.25
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn. Temperature 0 is greedy; `top_k` 0 means all tokens."""
+
+    max_tokens: int = 128
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+
+
+class Completion(NamedTuple):
+    """Sampled tokens with the stop token, and their log-probability at the sampling temperature before top-p and top-k."""
+
+    tokens: list[int]
+    logp: list[float]
+    stop: Stop
+
+
+@torch.no_grad()
+def sample(
+    model: Any, encoder: Encoder, prompts: Sequence[Prompt], n: int, sampling: Sampling, generator: torch.Generator
+) -> list[Completion]:
+    """`n` completions of each prompt, those of one prompt side by side."""
+    if not prompts:
+        return []
+    core, device = unwrap(model), next(model.parameters()).device
+    training = core.training
+    core.eval()
+    try:
+        inputs = {name: value.to(device) for name, value in encoder.collate(prompts).items()}
+        state = _prefill(core, inputs, n)
+        return _decode(core, encoder, state, sampling, generator)
+    finally:
+        core.train(training)
+
+
+@dataclass
+class _State:
+    cache: DynamicCache
+    logits: Tensor
+    attention: Tensor
+    positions: Tensor
+
+
+def _prefill(model: Any, inputs: dict[str, Tensor], n: int) -> _State:
+    positions = position_ids(model, inputs)
+    cache = DynamicCache(config=model.config.get_text_config())
+    logits = model(**inputs, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[
+        :, -1
+    ]
+    cache.batch_repeat_interleave(n)
+    following = next_positions(positions).repeat_interleave(n, dim=-2)
+    return _State(cache, logits.repeat_interleave(n, 0), inputs["attention_mask"].repeat_interleave(n, 0), following)
+
+
+def _decode(
+    model: Any, encoder: Encoder, state: _State, sampling: Sampling, generator: torch.Generator
+) -> list[Completion]:
+    rows = len(state.logits)
+    tokens: list[list[int]] = [[] for _ in range(rows)]
+    logps: list[list[float]] = [[] for _ in range(rows)]
+    stops: list[Stop] = ["length"] * rows
+    alive, done = list(range(rows)), [False] * rows
+    stop_ids, banned = set(encoder.stop_ids), encoder.suppress
+    for t in range(sampling.max_tokens):
+        chosen, logp = _choose(state.logits, sampling, banned, generator)
+        for slot, row in enumerate(alive):
+            if done[row]:
+                continue
+            tokens[row].append(int(chosen[slot]))
+            logps[row].append(float(logp[slot]))
+            if tokens[row][-1] in stop_ids:
+                done[row], stops[row] = True, "eos"
+        if all(done) or t + 1 == sampling.max_tokens:
+            break
+        finished = sum(done[row] for row in alive)
+        if finished >= COMPACT * len(alive):
+            slots = [slot for slot, row in enumerate(alive) if not done[row]]
+            alive, chosen = [alive[s] for s in slots], chosen[slots]
+            _keep(state, torch.tensor(slots, device=chosen.device))
+        _advance(model, state, chosen)
+    return [Completion(t, p, s) for t, p, s in zip(tokens, logps, stops, strict=True)]
+
+
+def _choose(
+    logits: Tensor, sampling: Sampling, banned: Sequence[int], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    z = logits.float()
+    if banned:
+        z = z.index_fill(-1, torch.tensor(banned, device=z.device), float("-inf"))
+    if sampling.temperature == 0:
+        chosen = z.argmax(-1)
+        return chosen, torch.log_softmax(z, -1).gather(-1, chosen[:, None])[:, 0]
+    logp = torch.log_softmax(z / sampling.temperature, -1)
+    chosen = torch.multinomial(_truncated(logp, sampling).exp(), 1, generator=generator)[:, 0]
+    return chosen, logp.gather(-1, chosen[:, None])[:, 0]
+
+
+def _truncated(logp: Tensor, sampling: Sampling) -> Tensor:
+    if 0 < sampling.top_k < logp.shape[-1]:
+        logp = logp.masked_fill(logp < logp.topk(sampling.top_k, -1).values[:, -1:], float("-inf"))
+    if sampling.top_p < 1:
+        ranked, order = logp.sort(-1, descending=True)
+        p = torch.softmax(ranked, -1)
+        outside = p.cumsum(-1) - p >= sampling.top_p
+        logp = logp.masked_fill(outside.scatter(-1, order, outside), float("-inf"))
+    return logp
+
+
+def _keep(state: _State, slots: Tensor) -> None:
+    state.cache.batch_select_indices(slots)
+    state.attention, state.positions = state.attention[slots], state.positions.index_select(-2, slots)
+
+
+def _advance(model: Any, state: _State, chosen: Tensor) -> None:
+    state.attention = torch.cat([state.attention, torch.ones_like(state.attention[:, :1])], 1)
+    out = model(
+        input_ids=chosen[:, None],
+        attention_mask=state.attention,
+        position_ids=state.positions,
+        past_key_values=state.cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    state.logits, state.positions = out.logits[:, -1], state.positions + 1

@@ -1,0 +1,185 @@
+"""The step as two pure functions: `score` turns rollouts into credit, `loss` turns a micro-batch into a scalar.
+
+`loss = sum_terms coef * sum(W_term * M * value_term)`: the objective and each regularizer are terms with their own coefficient and
+token weights W; M is the product of the no-gradient token weights. Counts span the whole optimizer step on all ranks, so the
+gradient does not depend on how the step was cut into micro-batches or ranks.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rlpost.fields import call, needed
+from rlpost.types import NK, Counts, Loss, Scored, TokenBatch, nan_to
+
+Coefficient = float | Callable[[int, float], float]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One addend of the loss. `aggregate` None means: the method's own aggregate."""
+
+    name: str
+    loss: Callable[..., Loss]
+    coef: Coefficient = 1.0
+    aggregate: Callable[..., Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class TokenWeight:
+    """A no-gradient factor per token; with `renormalise` the tokens it sets to zero leave the counts as well."""
+
+    weigh: Callable[..., Tensor]
+    renormalise: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """The built picks of a recipe that decide credit and loss."""
+
+    advantage: Callable[..., Tensor] | None
+    aggregate: Callable[..., Tensor]
+    objective: Term
+    regularizer: tuple[Term, ...] = ()
+    shaping: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
+    keep: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
+    token_weight: Mapping[str, TokenWeight] = field(default_factory=dict)
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """Objective and regularizers."""
+        return (self.objective, *self.regularizer)
+
+    def scoring_plugins(self) -> list[Callable[..., Any]]:
+        """What runs before the micro-batches are cut."""
+        credit = [self.advantage] if self.advantage else []
+        early = [w.weigh for w in self.token_weight.values() if w.renormalise]
+        return [*self.shaping.values(), *self.keep.values(), *credit, *early]
+
+    def loss_plugins(self) -> list[Callable[..., Any]]:
+        """What runs on a micro-batch."""
+        aggregates = [t.aggregate for t in self.terms if t.aggregate] + [self.aggregate]
+        return [*(t.loss for t in self.terms), *aggregates, *(w.weigh for w in self.token_weight.values())]
+
+    def reads(self) -> set[str]:
+        """Every field that scoring or the loss reads."""
+        return needed([*self.scoring_plugins(), *self.loss_plugins()])
+
+
+class Credit(NamedTuple):
+    """What `score` returns: the rows that stay with their advantage, which rows stay, and all rows' shaped rewards."""
+
+    scored: Scored
+    keep: Tensor
+    shaped: NK
+
+
+def score(scored: Scored, method: Method) -> Credit:
+    """Shape the rewards, drop the rows that do not stay, and give the others their advantage (N,T).
+
+    Raises ValueError where an advantage has the wrong shape or is not finite.
+    """
+    rewards = scored.rewards
+    for shape in method.shaping.values():
+        rewards = call(shape, scored, {"rewards": rewards})
+    keep = torch.ones(len(rewards), dtype=torch.bool)
+    total = total_reward(rewards, scored.weights)
+    seen = {"rewards": rewards, "reward": total}
+    for stays in method.keep.values():
+        keep &= call(stays, scored, seen)
+    kept = take(replace(scored, rewards=rewards, reward=total), keep)
+    for weight in method.token_weight.values():
+        if weight.renormalise:
+            kept = replace(kept, mask=kept.mask & (call(weight.weigh, kept, {}) != 0))
+    advantage = call(method.advantage, kept, {}) if method.advantage else torch.ones(len(kept.rewards))
+    if advantage.dim() == 1:
+        advantage = advantage[:, None].expand(kept.mask.shape)
+    if advantage.shape != kept.mask.shape:
+        raise ValueError(
+            f"the advantage has shape {tuple(advantage.shape)}, not (N,) or (N,T) = {tuple(kept.mask.shape)}"
+        )
+    advantage = torch.where(kept.mask, advantage, 0.0)
+    if not torch.isfinite(advantage).all():
+        raise ValueError(f"the advantage of rows {_bad_rows(advantage)} is not finite")
+    return Credit(replace(kept, advantage=advantage, keep=keep), keep, rewards)
+
+
+def total_reward(rewards: NK, weights: Tensor) -> Tensor:
+    """Weighted sum of the reward columns per row; a column that does not apply (NaN) adds nothing."""
+    return nan_to(rewards * weights, 0.0).sum(-1)
+
+
+def counts(scored: Scored, *, micro_batches: int = 1) -> Counts:
+    """What the rows that stay add up to over the whole optimizer step."""
+    return Counts(
+        rows=len(scored.mask),
+        tokens=int(scored.mask.sum()),
+        groups=len(torch.unique(scored.group)),
+        micro_batches=micro_batches,
+    )
+
+
+class Summed(NamedTuple):
+    """A metric as a sum and a count, so that micro-batches and ranks add up to the exact mean."""
+
+    total: Tensor
+    count: Tensor
+
+
+def loss(
+    batch: TokenBatch, method: Method, counts: Counts, *, step: int = 0, progress: float = 0.0
+) -> tuple[Tensor, dict[str, Summed]]:
+    """The scalar of one micro-batch, already divided by the counts of the whole step, and its metrics.
+
+    The gradient of the optimizer step is the plain sum of the micro-batches' gradients.
+    """
+    factor = torch.ones_like(batch.logp).detach()
+    for weight in method.token_weight.values():
+        if not weight.renormalise:
+            with torch.no_grad():
+                factor = factor * call(weight.weigh, batch, {})
+    total, metrics = batch.logp.sum() * 0.0, {}
+    for term in method.terms:
+        found = call(term.loss, batch, {"counts": counts})
+        weights = call(term.aggregate or method.aggregate, batch, {"counts": counts})
+        value = found.value.expand_as(batch.mask)
+        coef = coefficient(term.coef, step, progress)
+        share = torch.where(batch.mask, value * (weights * factor).to(value.dtype), 0.0).sum()
+        total = total + coef * share
+        metrics[f"{term.name}/loss"] = Summed((coef * share).detach(), torch.ones(()))
+        for name, values in found.metrics.items():
+            metrics[name] = _summed(values, batch.mask)
+    return total, metrics
+
+
+def coefficient(coef: Coefficient, step: int, progress: float) -> float:
+    """The value of a coefficient that may be a schedule."""
+    return float(coef(step, progress)) if callable(coef) else float(coef)
+
+
+def take(scored: Scored, rows: Tensor) -> Scored:
+    """The same record with only the rows where `rows` (bool N, or indices) selects."""
+    index = rows.nonzero()[:, 0] if rows.dtype == torch.bool else rows
+    picked: dict[str, Any] = {}
+    for spec in fields(scored):
+        value = getattr(scored, spec.name)
+        if spec.name in ("weights", "reward_names", "keep") or value is None:
+            continue
+        picked[spec.name] = value[index] if isinstance(value, Tensor) else tuple(value[i] for i in index.tolist())
+    return replace(scored, **picked)
+
+
+def _summed(values: Tensor, mask: Tensor) -> Summed:
+    values = values.detach()
+    if values.dim() == 2 and values.shape[1] == mask.shape[1] and mask.shape[1] > 1:
+        return Summed(torch.where(mask, values, 0.0).sum(), mask.sum())
+    rows = mask.any(-1) if values.shape[0] == mask.shape[0] else torch.ones(values.shape[0], dtype=torch.bool)
+    per_row = values.reshape(values.shape[0], -1)[:, 0]
+    return Summed(torch.where(rows, per_row, 0.0).sum(), rows.sum())
+
+
+def _bad_rows(values: Tensor) -> list[int]:
+    return (~torch.isfinite(values)).any(-1).nonzero()[:, 0].tolist()[:5]
