@@ -1,0 +1,373 @@
+"""Composition: Hydra picks the options, values are laid over them as if forced, and plain dictionaries leave."""
+
+import functools
+import importlib
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from rlpost import catalogue
+from rlpost.errors import ConfigError
+
+RESERVED = frozenset({"_target_", "weight", "coef", "when", "aggregate", "renormalise"})
+ROLLOUT_RESERVED = frozenset({"num_generations", "max_tokens", "temperature", "top_p", "top_k", "engine"})
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A composed configuration. `faults` are what composition already found wrong; `check` adds its own and raises."""
+
+    command: str
+    tree: dict[str, Any]
+    origin: dict[str, str]
+    picks: dict[str, list[str]]
+    overrides: list[str]
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    schema: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Request:
+    """The overrides of a call, sorted by who handles them."""
+
+    roots: list[Path]
+    hydra: list[str] = field(default_factory=list)
+    picks: list[str] = field(default_factory=list)
+    picked: dict[str, list[str]] = field(default_factory=dict)
+    values: list[Override] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def compose(command: str, overrides: Sequence[str] = ()) -> Config:
+    """Compose `recipes/<command>.yaml` with group picks through Hydra and values laid over as if forced."""
+    if command not in catalogue.COMMANDS:
+        legal = ", ".join(catalogue.COMMANDS)
+        raise ConfigError(
+            f"unknown command {command!r}{catalogue.near(command, catalogue.COMMANDS)}; there are {legal}"
+        )
+    request = _sort(command, list(overrides))
+    cfg, files = _compose_groups(command, request)
+    _lay_debug(cfg, command)
+    base = OmegaConf.to_container(cfg, resolve=False)
+    origin = _origins(files, command, request.roots)
+    for override in request.values:
+        _apply(cfg, override, origin, request.faults)
+    tree = _resolve(cfg, request.faults)
+    for axis in set(catalogue.MANY) & set(catalogue.command_axes(command)):
+        tree.setdefault(axis, {})
+    return Config(
+        command=command,
+        tree=tree,
+        origin={key: origin.get(key, _nearest_origin(key, origin)) for key in flatten(tree)},
+        picks=_picks(files),
+        overrides=list(overrides),
+        faults=request.faults,
+        warnings=_clashes(request),
+        schema=base,
+    )
+
+
+def check(cfg: Config) -> None:
+    """Raise ConfigError with every fault of a configuration; imports no model code."""
+    from rlpost.check import faults
+
+    found = [*cfg.faults, *faults(cfg)]
+    if found:
+        raise ConfigError(list(dict.fromkeys(found)))
+
+
+def build(node: dict[str, Any]) -> Callable[..., Any] | Any:
+    """Turn a checked node into what it names: a function with its knobs bound, or an instance of a class."""
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise ConfigError(f"cannot build {node!r}: a node names its function in _target_")
+    made = _import(str(node["_target_"]))
+    parameters = inspect.signature(made).parameters
+    skip = RESERVED | (ROLLOUT_RESERVED - set(parameters))
+    knobs = {key: _build_value(value) for key, value in node.items() if key not in skip}
+    return made(**knobs) if inspect.isclass(made) else functools.partial(made, **knobs)
+
+
+def to_yaml(tree: dict[str, Any]) -> str:
+    """A tree as YAML that composes to the same values."""
+    return OmegaConf.to_yaml(OmegaConf.create(tree))
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves of a tree by dotted key; an empty dictionary is a leaf."""
+    if isinstance(tree, dict) and tree:
+        return {
+            k: v
+            for key, value in tree.items()
+            for k, v in flatten(value, f"{prefix}.{key}" if prefix else str(key)).items()
+        }
+    return {prefix: tree} if prefix else {}
+
+
+def search_roots(overrides: Sequence[str]) -> list[Path]:
+    """The folders that options come from: rlpost's own first, then those of `hydra.searchpath`."""
+    roots = [catalogue.recipes_dir()]
+    for text in overrides:
+        if text.lstrip("+").startswith("hydra.searchpath="):
+            for place in OverridesParser.create().parse_override(text).value() or []:
+                roots.append(_folder(str(place)))
+    return roots
+
+
+def _folder(place: str) -> Path:
+    if place.startswith("pkg://"):
+        return catalogue.source_of(place.removeprefix("pkg://").replace("/", ".")).parent
+    path = Path(unquote(urlparse(place).path) if place.startswith("file:") else place).expanduser()
+    if not path.is_dir():
+        raise ConfigError(f"hydra.searchpath names {place!r}, which is no folder; write file:///absolute/folder")
+    return path
+
+
+def _sort(command: str, overrides: list[str]) -> _Request:
+    request = _Request(roots=search_roots(overrides))
+    parser = OverridesParser.create()
+    folders = catalogue.axes(request.roots)
+    for text in overrides:
+        try:
+            override = parser.parse_override(text)
+        except HydraException as error:
+            why = str(error).splitlines()[0]
+            request.faults.append(
+                f"cannot read the override {text!r} ({why}); write key=value and quote spaces and commas"
+            )
+            continue
+        if override.is_hydra_override() or override.key_or_group.startswith(("hydra.", "hydra/")):
+            request.hydra.append(text)
+        elif override.is_sweep_override():
+            request.faults.append(
+                f"{text!r} lists several values; add -m for a sweep, or quote a value that has a comma"
+            )
+        elif override.key_or_group in folders and (override.is_delete() or _is_pick(override.value())):
+            _pick(command, text, override, request)
+        else:
+            request.values.append(override)
+    return request
+
+
+def _is_pick(value: Any) -> bool:
+    return (
+        value is None or isinstance(value, str) or (isinstance(value, list) and all(isinstance(v, str) for v in value))
+    )
+
+
+def _pick(command: str, text: str, override: Override, request: _Request) -> None:
+    """Hand a pick to Hydra if it can be met; otherwise say why not and compose without it."""
+    axis = override.key_or_group
+    if override.is_delete():
+        request.picks.append(text)
+        return
+    if axis not in catalogue.command_axes(command):
+        having = [c for c in catalogue.COMMANDS if axis in catalogue.command_axes(c)]
+        where = f"commands with it: {', '.join(having)}" if having else "no command has it"
+        request.faults.append(f"{text!r}: `rlpost {command}` has no {axis}; {where}")
+        return
+    value = override.value()
+    names = value if isinstance(value, list) else [] if value is None else [value]
+    legal = catalogue.options(axis, request.roots)
+    bad = [name for name in names if name not in legal]
+    for name in bad:
+        hint = catalogue.near(name, legal) or f"; there are {', '.join(legal) or 'none'}"
+        request.faults.append(f"unknown {axis} {name!r}{hint}")
+    if axis == "recipe":
+        bad += [name for name in names if name in legal and not _fits(command, name, legal[name], request)]
+    if not bad:
+        request.picks.append(text)
+        request.picked[axis] = names
+    elif axis == "recipe" and len(bad) < len(names):
+        kept = [name for name in names if name not in bad]
+        request.picks.append(f"recipe=[{','.join(kept)}]")
+        request.picked[axis] = kept
+
+
+def _fits(command: str, name: str, path: Path, request: _Request) -> bool:
+    data = catalogue.read_yaml(path)
+    wanted = catalogue.defaults_of(data)
+    missing = set(wanted) - set(catalogue.command_axes(command))
+    if missing:
+        right = catalogue.commands_of(path)
+        where = " or ".join(f"`rlpost {c} recipe={name}`" for c in right) or "no command"
+        request.faults.append(
+            f"recipe={name} picks {', '.join(sorted(missing))}, which `rlpost {command}` does not have; it is for {where}"
+        )
+        return False
+    good = True
+    for axis, value in wanted.items():
+        legal = catalogue.options(axis, request.roots)
+        for option in value if isinstance(value, list) else [value]:
+            if option is not None and option not in legal:
+                hint = catalogue.near(option, legal) or f"; there are {', '.join(legal) or 'none'}"
+                request.faults.append(f"{path} picks the unknown {axis} {option!r}{hint}")
+                good = False
+    return good
+
+
+def _compose_groups(command: str, request: _Request) -> tuple[DictConfig, list[Any]]:
+    overrides = [*request.hydra, *request.picks]
+    try:
+        with initialize_config_dir(config_dir=str(request.roots[0]), version_base="1.3"):
+            cfg = hydra_compose(config_name=command, overrides=overrides)
+            loader = GlobalHydra.instance().config_loader()
+            found = loader.compute_defaults_list(command, overrides, RunMode.RUN).defaults
+    except (HydraException, OmegaConfBaseException) as error:
+        request.faults.append(" ".join(str(error).split()))
+        raise ConfigError(request.faults) from error
+    OmegaConf.set_struct(cfg, False)
+    return cfg, [d for d in found if d.config_path and not str(d.config_path).startswith("hydra/")]
+
+
+def _lay_debug(cfg: DictConfig, command: str) -> None:
+    """A debug option has one section per command; the command's own is laid over all but the command line."""
+    sections = cfg.pop("debug", None)
+    values = sections.get(command) if isinstance(sections, DictConfig) else None
+    if values is not None:
+        cfg.merge_with(values)
+
+
+def _apply(cfg: DictConfig, override: Override, origin: dict[str, str], faults: list[str]) -> None:
+    key = override.key_or_group
+    try:
+        if override.is_delete():
+            _delete(cfg, key, faults)
+            return
+        value = override.value()
+        node = OmegaConf.select(cfg, key) if not OmegaConf.is_missing(cfg, key) else None
+        fresh = (
+            isinstance(value, dict)
+            and isinstance(node, DictConfig)
+            and value.get("_target_", node.get("_target_")) != node.get("_target_")
+        )
+        OmegaConf.update(cfg, key, value, merge=not fresh, force_add=True)
+    except (OmegaConfBaseException, TypeError, AttributeError, ValueError) as error:
+        faults.append(f"cannot set {key}={override.get_value_string()!s}: {' '.join(str(error).split())}")
+        return
+    for leaf in flatten(value, key):
+        origin[leaf] = COMMAND_LINE
+
+
+def _delete(cfg: DictConfig, key: str, faults: list[str]) -> None:
+    parent, _, last = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    if not isinstance(node, DictConfig) or last not in node:
+        keys = flatten(OmegaConf.to_container(cfg, resolve=False))
+        faults.append(f"~{key}: there is no such key to remove{catalogue.near(key, keys)}")
+        return
+    del node[last]
+
+
+def _resolve(cfg: DictConfig, faults: list[str]) -> dict[str, Any]:
+    try:
+        tree = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        faults.append(f"an interpolation cannot be resolved: {' '.join(str(error).split())}")
+        tree = OmegaConf.to_container(cfg, resolve=False)
+    assert isinstance(tree, dict)
+    return {str(key): value for key, value in tree.items()}
+
+
+def _origins(files: list[Any], command: str, roots: list[Path]) -> dict[str, str]:
+    """Which file set each leaf: later files win, as in the composition."""
+    origin: dict[str, str] = {}
+    for default in files:
+        path = next(
+            (r / f"{default.config_path}.yaml" for r in roots if (r / f"{default.config_path}.yaml").is_file()), None
+        )
+        if path is None:
+            continue
+        data = {k: v for k, v in catalogue.read_yaml(path).items() if k != "defaults"}
+        prefix = default.package or ""
+        if prefix == "debug":
+            prefix, data = "", data.get(command) or {}
+        name = f"recipes/{default.config_path}.yaml" if path.is_relative_to(roots[0]) else str(path)
+        origin.update(dict.fromkeys(flatten(data, prefix), name))
+    return origin
+
+
+def _nearest_origin(key: str, origin: dict[str, str]) -> str:
+    """Origin of a leaf that came in below a key, such as through an interpolation."""
+    while "." in key:
+        key = key.rpartition(".")[0]
+        if key in origin:
+            return origin[key]
+    return "composed"
+
+
+def _picks(files: list[Any]) -> dict[str, list[str]]:
+    picks: dict[str, list[str]] = {}
+    for default in files:
+        axis, _, name = str(default.config_path).partition("/")
+        if name:
+            picks.setdefault(axis, []).append(name)
+    return picks
+
+
+def _clashes(request: _Request) -> list[str]:
+    """Axes that two recipes pick differently: the later one wins, and the user is told."""
+    legal = catalogue.options("recipe", request.roots)
+    seen: dict[str, tuple[str, Any]] = {}
+    lines = []
+    for recipe in request.picked.get("recipe", []):
+        for axis, option in catalogue.overridden(catalogue.read_yaml(legal[recipe])).items():
+            if axis in seen and seen[axis][1] != option and axis not in request.picked:
+                lines.append(
+                    f"recipes {seen[axis][0]} and {recipe} both pick {axis}: {recipe}'s {option} is used, not {seen[axis][1]}"
+                )
+            seen[axis] = (recipe, option)
+    return lines
+
+
+def _build_value(value: Any) -> Any:
+    if isinstance(value, dict) and "_target_" in value:
+        return build(value)
+    return value
+
+
+def _import(target: str) -> Any:
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name and module.startswith(error.name):
+            raise ConfigError(f"_target_ {target!r}: there is no module {error.name!r}") from error
+        raise ConfigError(
+            f"{target} needs the package {error.name!r}, which is not installed; {_extra(error.name)}"
+        ) from error
+    except AttributeError as error:
+        raise ConfigError(f"_target_ {target!r}: module {module} has no {name!r}") from error
+
+
+def _extra(package: str | None) -> str:
+    extras = {
+        "av": "video",
+        "PIL": "video",
+        "sacrebleu": "text",
+        "rouge_score": "text",
+        "vllm": "vllm",
+        "deepspeed": "deepspeed",
+    }
+    extra = extras.get((package or "").split(".")[0])
+    return f"pip install 'rlpost[{extra}]'" if extra else f"pip install {package}"
+
+
+def environment_rank() -> int:
+    """The rank of this process, 0 when it runs alone."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
