@@ -1,0 +1,110 @@
+"""The decoding process: reads one JSON request per line, answers with a header and raw frames. Its parent may kill it.
+
+Decoders of real files crash and hang; neither may take the training process with them. Started by `rlpost.media.decode`.
+"""
+
+import json
+import struct
+import sys
+from typing import Any, BinaryIO
+
+import av
+import numpy as np
+from PIL import Image
+
+from rlpost.media.sample import FrameSettings, frame_count, frame_indices, sampled_fps, smart_resize
+
+
+def main() -> None:
+    out = sys.stdout.buffer
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            frames, fps = image(request) if request["kind"] == "image" else video(request)
+        # The answer to any failure is the same sentence for the parent, which raises it there.
+        except Exception as error:
+            reply(out, {"error": f"{type(error).__name__}: {error}"}, b"")
+        else:
+            reply(out, {"shape": list(frames.shape), "fps": fps}, frames.tobytes())
+
+
+def reply(out: BinaryIO, header: dict[str, Any], body: bytes) -> None:
+    text = json.dumps({**header, "bytes": len(body)}).encode()
+    out.write(struct.pack("<I", len(text)) + text + body)
+    out.flush()
+
+
+def image(request: dict[str, Any]) -> tuple[np.ndarray, float]:
+    """One image at its own size; the media encoder resizes it as the model's image processor does."""
+    with Image.open(request["path"]) as opened:
+        return np.asarray(opened.convert("RGB"))[None], 0.0
+
+
+def video(request: dict[str, Any]) -> tuple[np.ndarray, float]:
+    """The sampled frames of a window, resized, and their frames per second."""
+    settings = FrameSettings(**request["settings"])
+    stamps, video_fps = timestamps(request["path"], request["start_s"], request["end_s"])
+    count = frame_count(len(stamps), video_fps, settings)
+    wanted = [stamps[i] for i in frame_indices(len(stamps), count)]
+    found = read(request["path"], set(wanted), settings)
+    missing = [stamp for stamp in wanted if stamp not in found]
+    if missing:
+        raise ValueError(f"{len(missing)} of {count} sampled frames are missing from the stream")
+    return np.stack([found[stamp] for stamp in wanted]), sampled_fps(len(stamps), count, video_fps)
+
+
+def timestamps(path: str, start_s: float | None, end_s: float | None) -> tuple[list[int], float]:
+    """Presentation times of the frames in the window, in units of the stream, and the rate of the file."""
+    with av.open(path) as container:
+        if not container.streams.video:
+            raise ValueError("the file has no video stream")
+        stream = container.streams.video[0]
+        stamps = sorted({p.pts for p in container.demux(stream) if p.pts is not None and p.size})
+        if not stamps:
+            raise ValueError("the video stream is empty")
+        base = float(stream.time_base)
+        span = (stamps[-1] - stamps[0]) * base
+        fps = float(stream.average_rate) if stream.average_rate else (len(stamps) - 1) / max(span, 1e-6)
+    first = stamps[0] * base
+    # Half a frame of slack: a window that starts at 1.0 s includes the frame stamped 0.9999 s.
+    slack = 0.5 / fps
+    low = -1.0 if start_s is None else start_s - slack
+    high = float("inf") if end_s is None else end_s - slack
+    inside = [s for s in stamps if low <= s * base - first < high]
+    if not inside:
+        raise ValueError(f"no frame between {start_s} s and {end_s} s: the video lasts {span:.2f} s")
+    return inside, fps
+
+
+def read(path: str, wanted: set[int], settings: FrameSettings) -> dict[int, np.ndarray]:
+    """Decode from the keyframe before the first wanted frame to the last wanted one; keep only those."""
+    found: dict[int, np.ndarray] = {}
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        container.seek(min(wanted), stream=stream)
+        last = max(wanted)
+        for frame in container.decode(stream):
+            if frame.pts in wanted:
+                found[frame.pts] = resized(frame.to_ndarray(format="rgb24"), settings)
+            if frame.pts is not None and frame.pts >= last:
+                break
+    return found
+
+
+def resized(frame: np.ndarray, settings: FrameSettings) -> np.ndarray:
+    height, width = smart_resize(
+        *frame.shape[:2], factor=settings.factor, min_pixels=settings.min_pixels, max_pixels=settings.max_pixels
+    )
+    return resize(frame, height, width)
+
+
+def resize(frame: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bicubic, as the models' own processors; a frame that already fits is left alone."""
+    if frame.shape[:2] == (height, width):
+        return frame
+    return np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BICUBIC))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Images and videos as the inputs of Qwen2-VL and its successors, without torchvision: patches, grids, seconds, positions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlpost.errors import DataError, ModelError
+from rlpost.media.change import changed
+from rlpost.media.decode import Clip, Decoder
+from rlpost.media.sample import FrameSettings, smart_resize
+from rlpost.models.encode import Visual
+from rlpost.types import Media
+
+# Mean and standard deviation of the images that CLIP was trained on; Qwen's vision towers use the same.
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass
+class QwenVision:
+    """Encodes media for a Qwen vision tower. `frames` says how videos are sampled, the pixel limits hold for images.
+
+    A medium's `change` (what a contrast does to the frames) is applied after decoding, so every arm of a contrast shares
+    one decoded copy and has the same number of tokens.
+    """
+
+    frames: FrameSettings = field(default_factory=FrameSettings)
+    patch_size: int = 14
+    merge: int = 2
+    temporal: int = 2
+    image_min_pixels: int = 56 * 56
+    image_max_pixels: int = 256 * 28 * 28
+    mean: tuple[float, ...] = CLIP_MEAN
+    std: tuple[float, ...] = CLIP_STD
+    limit_s: float = 30.0
+    cache_mb: float = 512.0
+    placeholders: Mapping[str, str] = field(
+        default_factory=lambda: {"image": "<|image_pad|>", "video": "<|video_pad|>"}
+    )
+    special_tokens: Sequence[str] = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+
+    def __post_init__(self):
+        if self.frames.factor != self.patch_size * self.merge:
+            raise ModelError(
+                f"frames are sized to multiples of {self.frames.factor} but the model merges patches of {self.patch_size} "
+                f"pixels {self.merge} by {self.merge}: set factor to {self.patch_size * self.merge}"
+            )
+        self.decoder = Decoder(self.frames, limit_s=self.limit_s, cache_mb=self.cache_mb)
+
+    def __call__(self, media: Media) -> Visual:
+        """Model inputs of one medium. Raises DataError when it cannot be decoded; nothing ever stands in for it."""
+        clip = self.clip(media)
+        if media.kind == "image":
+            patches, grid = self.image(clip.frames[0])
+            features = {"pixel_values": patches, "image_grid_thw": grid}
+        else:
+            patches, grid = self.video(clip.frames)
+            seconds = torch.tensor([self.temporal / clip.fps])
+            features = {"pixel_values_videos": patches, "video_grid_thw": grid, "second_per_grid_ts": seconds}
+        tokens = int(grid.prod()) // self.merge**2
+        if tokens * self.merge**2 != len(patches):
+            raise ModelError(
+                f"{len(patches)} patches do not fill a grid of {grid.tolist()[0]}: patch size and merge disagree"
+            )
+        return Visual(media.kind, features, tokens)
+
+    def clip(self, media: Media) -> Clip:
+        """Frames as the model sees them: decoded or given, with the medium's change applied."""
+        if media.frames is None:
+            clip = self.decoder(media)
+            return Clip(changed(clip.frames, media.change), clip.fps)
+        frames = np.asarray(media.frames)
+        frames = frames[None] if frames.ndim == 3 else frames
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+            raise DataError(f"frames are {frames.dtype} of shape {frames.shape}: give uint8 of shape (F,H,W,3)")
+        if media.kind == "video" and not media.fps:
+            raise DataError("a video given as frames has no fps: set Media.fps, the temporal positions depend on it")
+        return Clip(changed(frames, media.change), float(media.fps or 0.0))
+
+    def image(self, frame: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Patches (P, 3*temporal*patch*patch) and grid (1,3) of an image: one frame, repeated to fill a temporal patch."""
+        frame = self._fit(frame, self.image_min_pixels, self.image_max_pixels)
+        return self._patches(np.repeat(frame[None], self.temporal, axis=0))
+
+    def video(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Patches and grid of (F,H,W,3) frames. An odd last frame is repeated to fill its temporal patch."""
+        frames = np.stack([self._fit(f, self.frames.min_pixels, self.frames.max_pixels) for f in frames])
+        missing = -len(frames) % self.temporal
+        return self._patches(np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)]))
+
+    def _fit(self, frame: np.ndarray, low: int, high: int) -> np.ndarray:
+        size = smart_resize(*frame.shape[:2], factor=self.frames.factor, min_pixels=low, max_pixels=high)
+        if frame.shape[:2] == size:
+            return frame
+        from rlpost.media.worker import resize
+
+        return resize(frame, *size)
+
+    def _patches(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Cut normalised frames into patches, in the order of merged blocks: block row, block column, row, column."""
+        scaled = (frames.astype(np.float32) / 255.0 - np.float32(self.mean)) / np.float32(self.std)
+        count, height, width, _ = scaled.shape
+        p, m, t = self.patch_size, self.merge, self.temporal
+        steps, rows, columns = count // t, height // p, width // p
+        blocks = scaled.reshape(steps, t, rows // m, m, p, columns // m, m, p, 3)
+        # steps, block row, block column, row, column, channel, time, y, x
+        blocks = blocks.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7)
+        flat = np.ascontiguousarray(blocks).reshape(steps * rows * columns, 3 * t * p * p)
+        return torch.from_numpy(flat), torch.tensor([[steps, rows, columns]])
