@@ -145,9 +145,9 @@ class RunFolder:
 
     def _save_ledger(self) -> None:
         ledger = sys.modules.get("rlpost.ledger")  # never imported: no row was ever dropped
-        table = ledger.current().table() if ledger else None
-        if table:
-            files.write_json(self.path / "ledger.json", table, self.safe)
+        rows = ledger.current().rows() if ledger else []
+        if rows:
+            files.write_json(self.path / "ledger.json", rows, self.safe)
 
 
 def annotated(tree: Mapping[str, Any], origin: Mapping[str, str], prefix: str = "", depth: int = 0) -> str:

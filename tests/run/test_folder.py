@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from rlpost import ledger
 from rlpost.errors import ConfigError, Interrupted, RlpostError
 from rlpost.run.folder import RunFolder, annotated
 
@@ -163,6 +164,18 @@ def test_done_says_how_it_ended(tmp_path):
     assert (folder.outcome()["status"], folder.outcome()["exit_code"]) == ("interrupted", 130)
     folder.done(ZeroDivisionError("x"))
     assert (folder.outcome()["status"], folder.outcome()["exit_code"]) == ("error", 1)
+
+
+def test_what_could_not_be_used_is_saved_at_the_end(tmp_path):
+    folder = RunFolder.create(cfg(tmp_path / "l"))
+    ledger.reset()
+    folder.done({})
+    assert not (folder.path / "ledger.json").exists()
+    for row in range(7):
+        ledger.current().drop("no answer", f"line {row}")
+    folder.done({})
+    assert json.loads((folder.path / "ledger.json").read_text())[0]["count"] == 7
+    ledger.reset()
 
 
 def test_other_ranks_write_nothing(tmp_path, monkeypatch):
