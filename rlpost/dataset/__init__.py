@@ -1,0 +1,1 @@
+"""Datasets: `load(split, *, knobs) -> Sequence[Task]`."""

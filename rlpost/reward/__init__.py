@@ -1,0 +1,1 @@
+"""Rewards: `f(rollouts, *, knobs) -> one score per rollout`, None where a reward does not apply."""
