@@ -1,4 +1,4 @@
-"""Which frames of a video are seen and at what size: pure arithmetic, shared by the worker and the model's media encoder."""
+"""Which frames of a video are seen and at what size: arithmetic shared by the worker and the media encoder."""
 
 import math
 from dataclasses import asdict, dataclass

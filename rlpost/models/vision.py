@@ -1,4 +1,4 @@
-"""Images and videos as the inputs of Qwen2-VL and its successors, without torchvision: patches, grids, seconds, positions."""
+"""Images and videos as inputs of Qwen vision towers, without torchvision: patches, grids and seconds per grid step."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
