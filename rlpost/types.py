@@ -15,6 +15,7 @@ from torch import Tensor
 NT = Float[Tensor, "N T"]
 NK = Float[Tensor, "N K"]
 N = Float[Tensor, "N"]
+K = Float[Tensor, "K"]
 Mask = Bool[Tensor, "N T"]
 Ids = Int[Tensor, "N"]
 
@@ -90,7 +91,7 @@ class Scored:
     """All rows of all ranks of one optimizer step, no gradient. Optional fields are there when a signature names them."""
 
     rewards: NK
-    weights: Float[Tensor, "K"]
+    weights: K
     reward_names: tuple[str, ...]
     group: Ids
     length: Ids

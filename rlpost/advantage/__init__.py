@@ -1,0 +1,1 @@
+"""Advantage estimators: reward columns in, credit per row or per token out."""

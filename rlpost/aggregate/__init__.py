@@ -1,0 +1,1 @@
+"""Aggregations as token weights: every denominator of a step lives here."""

@@ -1,0 +1,1 @@
+"""Full-vocabulary divergences between a frozen model and the policy."""

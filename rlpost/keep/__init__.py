@@ -1,0 +1,1 @@
+"""Keep rules: which rows stay in the step."""

@@ -1,0 +1,1 @@
+"""Policy objectives: functions of log-probabilities and advantages that return an unreduced loss."""

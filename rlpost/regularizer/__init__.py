@@ -1,0 +1,1 @@
+"""Regularizers: terms beside the objective, each with its own coefficient and aggregation."""

@@ -1,0 +1,1 @@
+"""Shaping: reward columns in, reward columns out."""

@@ -1,0 +1,1 @@
+"""Token weights without gradient, multiplied into the aggregation."""
