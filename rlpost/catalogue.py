@@ -1,24 +1,21 @@
-"""What there is: recipes and options on disk, and what a function reads and takes, read from source without importing it."""
+"""What there is: the recipes and options on disk, listed and explained without importing them."""
 
-import ast
-import difflib
-import functools
-import importlib.machinery
 import re
-import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from rlpost.errors import ConfigError
+from rlpost.source import Doc, Knob, Signature, TargetMissing, parse_doc, signature, source_of
+from rlpost.words import near
+
+__all__ = ["Doc", "Knob", "Signature", "TargetMissing", "near", "parse_doc", "signature", "source_of"]
 
 COMMANDS = ("sft", "grpo", "dpo", "reward", "eval", "sample", "run")
 MANY = ("reward", "shaping", "keep", "token_weight", "regularizer", "metric", "aux")
 SECTIONS = ("Equation", "Gradient", "Reduces to", "Edge cases", "Paper")
-NO_DEFAULT = "<required>"
 
 
 def recipes_dir() -> Path:
@@ -103,6 +100,12 @@ def overridden(data: dict[str, Any]) -> dict[str, Any]:
     return defaults_of({"defaults": [e for e in entries if next(iter(e)).startswith("override ")]})
 
 
+def misordered(data: dict[str, Any]) -> bool:
+    """True where a defaults list has an addition after an override, which Hydra does not allow."""
+    kinds = [next(iter(e)).startswith("override ") for e in data.get("defaults") or [] if isinstance(e, dict)]
+    return kinds != sorted(kinds)
+
+
 def command_axes(command: str) -> dict[str, Any]:
     """The axes of a command and its default picks."""
     return defaults_of(read_yaml(recipes_dir() / f"{command}.yaml"))
@@ -114,203 +117,3 @@ def commands_of(recipe: Path) -> list[str]:
     found = [command for command in COMMANDS if wanted <= set(command_axes(command))]
     trained = [command for command in found if command in ("sft", "grpo", "dpo", "reward")]
     return trained or found
-
-
-def near(word: str, words: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest of `words`, or nothing."""
-    found = difflib.get_close_matches(word, list(words), 1, 0.55)
-    return f"; did you mean {found[0]!r}?" if found else ""
-
-
-@dataclass(frozen=True)
-class Knob:
-    """One keyword-only parameter: its annotation as written, and its default."""
-
-    annotation: str
-    default: Any = NO_DEFAULT
-
-    @property
-    def required(self) -> bool:
-        return isinstance(self.default, str) and self.default == NO_DEFAULT
-
-
-@dataclass(frozen=True)
-class Doc:
-    """A docstring by section; `sections` keeps the order of the source."""
-
-    line: str = ""
-    sections: dict[str, str] = field(default_factory=dict)
-    assumed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Signature:
-    """What a function reads (positional), takes (keyword-only) and says. `open`: it may take more than source shows."""
-
-    target: str
-    kind: str
-    reads: tuple[str, ...]
-    knobs: dict[str, Knob]
-    doc: Doc
-    decorators: tuple[str, ...] = ()
-    optional_reads: tuple[str, ...] = ()
-    aliases: dict[str, str] = field(default_factory=dict)
-    open: bool = False
-
-
-class TargetMissing(LookupError):
-    """No source defines the target; the message is a sentence."""
-
-
-@functools.cache
-def signature(target: str) -> Signature:
-    """What `package.module.name` reads and takes, by parsing its source."""
-    module, _, name = target.rpartition(".")
-    if not module:
-        raise TargetMissing(f"{target!r} is not a dotted path such as rlpost.objective.clipped.ppo_clip")
-    tree = _module_tree(module)
-    node = _definition(tree, name)
-    if node is None:
-        moved = _imported_from(tree, name)
-        if moved:
-            return signature(moved)
-        names = [
-            n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and not n.name.startswith("_")
-        ]
-        have = f"; it has {', '.join(names)}" if names and not near(name, names) else near(name, names)
-        raise TargetMissing(f"{module} has no {name!r}{have}")
-    return _class_signature(target, node, tree) if isinstance(node, ast.ClassDef) else _signature(target, node, tree)
-
-
-def _definition(tree: ast.Module, name: str) -> ast.FunctionDef | ast.ClassDef | None:
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
-            return node
-    return None
-
-
-def _imported_from(tree: ast.Module, name: str) -> str | None:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                if (alias.asname or alias.name) == name:
-                    return f"{node.module}.{alias.name}"
-    return None
-
-
-@functools.cache
-def _module_tree(module: str) -> ast.Module:
-    return ast.parse(source_of(module).read_text(encoding="utf-8"))
-
-
-@functools.cache
-def source_of(module: str) -> Path:
-    """The file of a module, found without importing the module or its parents."""
-    parts = module.split(".")
-    where: Any = None
-    for i in range(len(parts)):
-        spec = _find(".".join(parts[: i + 1]), where)
-        if spec is None:
-            beside = [p.stem for folder in where or [] for p in Path(folder).glob("*") if p.suffix in (".py", "")]
-            raise TargetMissing(f"there is no module {'.'.join(parts[: i + 1])!r}{near(parts[i], set(beside))}")
-        where = spec.submodule_search_locations
-        if where is None and i + 1 < len(parts):
-            raise TargetMissing(f"{'.'.join(parts[: i + 1])!r} is a module and has no submodule {parts[i + 1]!r}")
-    if not spec.origin or not spec.origin.endswith(".py"):
-        raise TargetMissing(f"{module!r} has no Python source to read")
-    return Path(spec.origin)
-
-
-def _find(name: str, where: Any) -> importlib.machinery.ModuleSpec | None:
-    for finder in sys.meta_path:
-        find = getattr(finder, "find_spec", None)
-        spec = find(name, where) if find else None
-        if spec is not None:
-            return spec
-    return None
-
-
-def _signature(target: str, node: ast.FunctionDef, tree: ast.Module) -> Signature:
-    args = node.args
-    positional = [a.arg for a in [*args.posonlyargs, *args.args] if a.arg != "self"]
-    late = positional[len(positional) - len(args.defaults) :] if args.defaults else []
-    knobs = {a.arg: _knob(a, default) for a, default in zip(args.kwonlyargs, args.kw_defaults, strict=True)}
-    decorators = tuple(ast.unparse(d).split("(")[0].split(".")[-1] for d in node.decorator_list)
-    doc = parse_doc(ast.get_docstring(node) or "")
-    return Signature(
-        target,
-        "function",
-        tuple(positional),
-        knobs,
-        doc,
-        decorators,
-        tuple(late),
-        _aliases(tree),
-        args.kwarg is not None,
-    )
-
-
-def _class_signature(target: str, node: ast.ClassDef, tree: ast.Module) -> Signature:
-    doc = parse_doc(ast.get_docstring(node) or "")
-    decorators = tuple(ast.unparse(d).split("(")[0].split(".")[-1] for d in node.decorator_list)
-    bases = [
-        b for b in node.bases if ast.unparse(b).split("[")[0].split(".")[-1] not in ("object", "Protocol", "Generic")
-    ]
-    init = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    reads: tuple[str, ...] = ()
-    call = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__call__"), None)
-    if call is not None:
-        reads = _signature(target, call, tree).reads
-    if init is not None:
-        made = _signature(target, init, tree)
-        return Signature(target, "class", reads, made.knobs, doc, decorators, (), made.aliases, made.open)
-    knobs: dict[str, Knob] = {}
-    if "dataclass" in decorators:
-        for n in node.body:
-            if (
-                isinstance(n, ast.AnnAssign)
-                and isinstance(n.target, ast.Name)
-                and "ClassVar" not in ast.unparse(n.annotation)
-            ):
-                knobs[n.target.id] = Knob(ast.unparse(n.annotation), _literal(n.value))
-    return Signature(target, "class", reads, knobs, doc, decorators, (), _aliases(tree), bool(bases))
-
-
-def _knob(arg: ast.arg, default: ast.expr | None) -> Knob:
-    return Knob(ast.unparse(arg.annotation) if arg.annotation else "", _literal(default))
-
-
-def _literal(node: ast.expr | None) -> Any:
-    if node is None:
-        return NO_DEFAULT
-    try:
-        return ast.literal_eval(node)
-    except ValueError:
-        return ast.unparse(node)
-
-
-def _aliases(tree: ast.Module) -> dict[str, str]:
-    """Module-level type aliases such as `Level = Literal["token", "sequence"]`."""
-    found = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
-            if isinstance(node.value, ast.Subscript | ast.BinOp):
-                found[node.targets[0].id] = ast.unparse(node.value)
-    return found
-
-
-def parse_doc(text: str) -> Doc:
-    """Split a docstring into its first line, its sections and its `Assumed:` lines."""
-    lines = text.strip().splitlines()
-    sections: dict[str, list[str]] = {}
-    current = ""
-    for line in lines[1:]:
-        header = re.match(r"^([A-Z][A-Za-z ]*):\s*(.*)$", line)
-        if header:
-            current = header.group(1)
-            sections[current] = [header.group(2)] if header.group(2) else []
-        else:
-            sections.setdefault(current, []).append(line.strip())
-    assumed = re.findall(r"Assumed:\s*((?:.+\n?)(?:(?!\s*[A-Z][A-Za-z ]*:|\s*$).+\n?)*)", text)
-    texts = {name: "\n".join(body).strip() for name, body in sections.items() if name and name != "Assumed"}
-    return Doc(lines[0].strip() if lines else "", texts, tuple(" ".join(a.split()) for a in assumed))

@@ -69,8 +69,9 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Config:
     for override in request.values:
         _apply(cfg, override, origin, request.faults)
     tree = _resolve(cfg, request.faults)
-    for axis in set(catalogue.MANY) & set(catalogue.command_axes(command)):
-        tree.setdefault(axis, {})
+    for axis in catalogue.command_axes(command):
+        if axis not in ("recipe", "debug"):
+            tree.setdefault(axis, {} if axis in catalogue.MANY else None)
     return Config(
         command=command,
         tree=tree,
@@ -185,6 +186,8 @@ def _pick(command: str, text: str, override: Override, request: _Request) -> Non
     names = value if isinstance(value, list) else [] if value is None else [value]
     legal = catalogue.options(axis, request.roots)
     bad = [name for name in names if name not in legal]
+    if value is None:
+        text = f"{axis}=[]" if axis == "recipe" or axis in catalogue.MANY else f"~{axis}"
     for name in bad:
         hint = catalogue.near(name, legal) or f"; there are {', '.join(legal) or 'none'}"
         request.faults.append(f"unknown {axis} {name!r}{hint}")
@@ -207,10 +210,16 @@ def _fits(command: str, name: str, path: Path, request: _Request) -> bool:
         right = catalogue.commands_of(path)
         where = " or ".join(f"`rlpost {c} recipe={name}`" for c in right) or "no command"
         request.faults.append(
-            f"recipe={name} picks {', '.join(sorted(missing))}, which `rlpost {command}` does not have; it is for {where}"
+            f"recipe={name} picks {', '.join(sorted(missing))}, which `rlpost {command}` does not have; "
+            f"it is for {where}"
         )
         return False
     good = True
+    if catalogue.misordered(data):
+        request.faults.append(
+            f"{path}: additions such as `/reward@reward.x` go before the `override` entries of defaults"
+        )
+        good = False
     for axis, value in wanted.items():
         legal = catalogue.options(axis, request.roots)
         for option in value if isinstance(value, list) else [value]:
@@ -329,7 +338,8 @@ def _clashes(request: _Request) -> list[str]:
         for axis, option in catalogue.overridden(catalogue.read_yaml(legal[recipe])).items():
             if axis in seen and seen[axis][1] != option and axis not in request.picked:
                 lines.append(
-                    f"recipes {seen[axis][0]} and {recipe} both pick {axis}: {recipe}'s {option} is used, not {seen[axis][1]}"
+                    f"recipes {seen[axis][0]} and {recipe} both pick {axis}: "
+                    f"{recipe}'s {option} is used, not {seen[axis][1]}"
                 )
             seen[axis] = (recipe, option)
     return lines

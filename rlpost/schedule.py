@@ -1,7 +1,7 @@
 """Schedules: a number as a function of the step, for any float knob, `weight` or `coef`.
 
-`step` counts optimizer steps from 0; `progress` is the finished part of the run, 0 to 1. A schedule is a node of its own,
-usually under `schedules`, that knobs name through an interpolation: `coef: ${schedules.mu}`.
+`step` counts optimizer steps from 0; `progress` is the finished part of the run, 0 to 1. A schedule is a node of its
+own, usually under `schedules`, that knobs name through an interpolation: `coef: ${schedules.mu}`.
 """
 
 import functools

@@ -1,0 +1,122 @@
+"""Judge a composed configuration before anything heavy is imported: every fault at once, each a sentence with a remedy."""
+
+from typing import Any
+
+from rlpost import catalogue
+from rlpost.checks.annotation import wrong
+from rlpost.checks.node import Place, node_faults
+from rlpost.checks.trainer import batch_faults, trainer_faults
+from rlpost.config import Config
+from rlpost.source import TargetMissing, signature
+from rlpost.words import near
+
+TYPES = {"seed": "int", "run.dir": "str | None", "run.name": "str | None", "run.report": "bool", "resume": "str | None"}
+PLAIN = ("launch", "logger", "pipeline")
+FREE = ("about", "schedules", "models")
+MAY_BE_EMPTY = ("peft", "logger", "likelihood")
+
+
+def faults(cfg: Config) -> list[str]:
+    """All faults of a configuration that composition did not find."""
+    axes = [axis for axis in catalogue.command_axes(cfg.command) if axis not in ("recipe", "debug")]
+    found = _unknown_keys(cfg, axes)
+    for axis in axes:
+        found += _axis_faults(cfg, axis)
+    for name, node in (cfg.tree.get("schedules") or {}).items():
+        found += node_faults(node, Place(f"schedules.{name}", "schedules", cfg.command))
+    if cfg.command == "grpo":
+        found += batch_faults(cfg.tree)
+        found += _lonely_group(cfg.tree)
+    return found
+
+
+def _unknown_keys(cfg: Config, axes: list[str]) -> list[str]:
+    legal = [*axes, *(key for key in cfg.schema if key not in axes), "schedules", "models", "recipe", "debug"]
+    found = []
+    for key, value in cfg.tree.items():
+        if key not in legal or (key not in cfg.schema and key not in axes and key not in FREE):
+            hint = near(key, legal) or f"; the keys are {', '.join(dict.fromkeys(legal))}"
+            found.append(f"unknown key {key!r}{hint}")
+        elif key == "run":
+            found += _plain_keys(key, value, cfg.schema.get(key) or {})
+    for key, annotation in TYPES.items():
+        node: Any = cfg.tree
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        why = wrong(node, annotation)
+        if why:
+            found.append(f"{key}: {why}")
+    return found
+
+
+def _plain_keys(path: str, node: Any, schema: dict[str, Any]) -> list[str]:
+    """Keys of a node without a function: those its YAML has."""
+    if not isinstance(node, dict):
+        return [f"{path} must be a mapping with {', '.join(schema) or 'no keys'}, not {node!r}"]
+    found = []
+    for key, value in node.items():
+        if key not in schema:
+            found.append(f"unknown key '{path}.{key}'{near(key, schema) or '; it has ' + ', '.join(schema)}")
+        elif isinstance(value, str) and value == "???":
+            found.append(f"{path}.{key} has no default: set {path}.{key}=<value>")
+        elif value is not None and isinstance(schema[key], bool | int | float) and f"{path}.{key}" not in TYPES:
+            why = wrong(value, type(schema[key]).__name__)
+            found += [f"{path}.{key}: {why} (default {schema[key]!r})"] if why else []
+    return found
+
+
+def _axis_faults(cfg: Config, axis: str) -> list[str]:
+    node = cfg.tree.get(axis)
+    if axis == "trainer":
+        schema = cfg.schema.get("trainer") or {}
+        return (
+            trainer_faults(cfg.command, node, schema) if isinstance(node, dict) else [f"trainer is {node!r}; pick one"]
+        )
+    if axis in PLAIN:
+        return _plain_keys(axis, node, cfg.schema.get(axis) or {}) if node is not None and axis != "pipeline" else []
+    if axis in catalogue.MANY:
+        return _many_faults(cfg, axis, node)
+    if node is None and axis in MAY_BE_EMPTY:
+        return []
+    if node is None and f"unknown {axis} " in " ".join(cfg.faults):
+        return []
+    return node_faults(node, Place(axis, axis, cfg.command))
+
+
+def _many_faults(cfg: Config, axis: str, node: Any) -> list[str]:
+    if not isinstance(node, dict) or "_target_" in node:
+        return [
+            f"{axis} must be a mapping of names to functions, such as {axis}.<name>._target_; pick options: {axis}=[a,b]"
+        ]
+    found = [fault for name, one in node.items() for fault in _one_of_many(cfg, axis, name, one)]
+    unmet = any(f"unknown {axis} " in fault for fault in cfg.faults)
+    if axis == "reward" and not node and not unmet and cfg.command in ("grpo", "eval", "sample"):
+        options = ", ".join(catalogue.options("reward", [catalogue.recipes_dir()]))
+        found.append(f"there is no reward: pick at least one, reward=[<name>]; there are {options}")
+    return found
+
+
+def _one_of_many(cfg: Config, axis: str, name: str, node: Any) -> list[str]:
+    """An entry that no option made is most likely a misspelt name of one that is there."""
+    others = [other for other, n in (cfg.schema.get(axis) or {}).items() if other != name]
+    if isinstance(node, dict) and "_target_" not in node and name not in (cfg.schema.get(axis) or {}):
+        hint = near(name, others) or (f"; it has {', '.join(others)}" if others else "")
+        return [f"unknown key '{axis}.{name}'{hint}; to add an option: {axis}=[...,{name}]"]
+    return node_faults(node, Place(f"{axis}.{name}", axis, cfg.command))
+
+
+def _lonely_group(tree: dict[str, Any]) -> list[str]:
+    advantage, rollout = tree.get("advantage"), tree.get("rollout")
+    if not isinstance(advantage, dict) or not isinstance(rollout, dict) or rollout.get("num_generations") != 1:
+        return []
+    try:
+        sig = signature(str(advantage.get("_target_")))
+    except TargetMissing:
+        return []
+    if "group" not in sig.reads:
+        return []
+    name = sig.target.rpartition(".")[2]
+    return [
+        f"advantage {name} compares the completions of a prompt with each other, but rollout.num_generations=1 gives "
+        "it one; set rollout.num_generations=2 or more, or pick an advantage that does not read `group`"
+    ]

@@ -1,0 +1,1 @@
+"""Parts of the configuration check: values against annotations, nodes against signatures, trainer fields, batches."""
