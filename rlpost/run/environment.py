@@ -31,7 +31,7 @@ def describe(seed: int | None = None) -> dict[str, Any]:
         "ranks": int(os.environ.get("WORLD_SIZE", "1")),
         "versions": versions(),
         "git": git_state(Path(__file__).resolve().parent),
-        "command": [redact.text(word) for word in sys.argv],
+        "argv": [redact.text(word) for word in sys.argv],
     }
 
 

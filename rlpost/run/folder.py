@@ -43,7 +43,8 @@ class RunFolder:
         _make(folder.path)
         _make(folder.checkpoints)
         folder.save_config(cfg)
-        files.write_json(folder.path / "environment.json", environment.describe(cfg.tree.get("seed")))
+        facts = {"verb": cfg.command, "picks": cfg.picks, **environment.describe(cfg.tree.get("seed"))}
+        files.write_json(folder.path / "environment.json", facts)
         return folder
 
     @classmethod

@@ -68,7 +68,7 @@ def progress(
     every_s: float = 10.0,
     console: Console | None = None,
 ) -> Iterator[Progress]:
-    """Progress over `total` steps, `start` of them done before (a resumed run). A bar when the console is a terminal."""
+    """Progress over `total` steps, `start` of them done before (a resumed run); a bar in a terminal."""
     main = int(os.environ.get("RANK", "0")) == 0
     console = console or Console(stderr=True, quiet=not main)
     shown = Progress(total, description, columns, console, every_s, start)

@@ -104,7 +104,7 @@ def final_rows(result: Mapping[str, Any], folder: str | Path, report: str | Path
             rows += [[f"{key} at the {end}", ends[end]] for end in ("start", "end") if end in ends]
     rows += [[label, value] for label, value in (result.get("table") or {}).items()]
     if result.get("minutes") is not None:
-        rows.append(["minutes", round(float(result["minutes"]), 1)])
+        rows.append(["minutes", f"{result['minutes']:.1f}"])
     rows.append(["run folder", str(folder)])
     if report:
         rows.append(["report", str(report)])
@@ -117,7 +117,7 @@ def final(title: str, result: Mapping[str, Any], folder: str | Path, report: str
     drawn.add_column(style="dim")
     drawn.add_column(overflow="fold")
     for label, value in final_rows(result, folder, report):
-        drawn.add_row(_escaped(label), _escaped(f"{value:g}" if label == "minutes" else number(value)))
+        drawn.add_row(_escaped(label), _escaped(number(value)))
     return drawn
 
 

@@ -3,7 +3,6 @@
 import errno
 import json
 import math
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +10,26 @@ import pytest
 import yaml
 
 from rlpost import ledger
+from rlpost.config import Config
 from rlpost.errors import ConfigError, Interrupted, RlpostError
 from rlpost.run.folder import RunFolder, annotated
 
 
-@dataclass(frozen=True)
-class Cfg:
-    """The part of `rlpost.config.Config` that a run folder reads."""
-
-    command: str = "grpo"
-    tree: dict[str, Any] = field(default_factory=dict)
-    origin: dict[str, str] = field(default_factory=dict)
-    picks: dict[str, list[str]] = field(default_factory=dict)
-    overrides: list[str] = field(default_factory=list)
+def config(
+    tree: dict[str, Any],
+    origin: dict[str, str] | None = None,
+    picks: dict[str, list[str]] | None = None,
+    overrides: list[str] | None = None,
+) -> Config:
+    return Config("grpo", tree, origin or {}, picks or {}, overrides or [])
 
 
-def cfg(place: Path | None, **tree: Any) -> Cfg:
-    return Cfg(tree={"seed": 3, "run": {"dir": str(place) if place else None, "name": None}, **tree})
+def cfg(place: Path | None, **tree: Any) -> Config:
+    return config(tree={"seed": 3, "run": {"dir": str(place) if place else None, "name": None}, **tree})
 
 
 def test_a_new_folder_holds_configuration_overrides_and_environment(tmp_path):
-    run = Cfg(
+    run = config(
         tree={"seed": 3, "run": {"dir": str(tmp_path / "a")}, "trainer": {"lr": 1e-5, "betas": [0.9, 0.95]}},
         origin={"seed": "grpo.yaml", "trainer": "recipe dapo", "trainer.lr": "command line"},
         overrides=["trainer.lr=1e-5"],
@@ -66,11 +64,11 @@ def test_odd_values_survive_the_yaml(tmp_path):
 
 def test_the_default_name_says_command_recipe_and_time(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    run = Cfg(tree={"run": {"dir": None, "name": None}}, picks={"recipe": ["gdpo", "dump"]})
+    run = config(tree={"run": {"dir": None, "name": None}}, picks={"recipe": ["gdpo", "dump"]})
     first, second = RunFolder.create(run), RunFolder.create(run)
     assert first.path.name.startswith("grpo-gdpo-dump-2")
     assert first.path != second.path
-    named = RunFolder.create(Cfg(tree={"run": {"name": "my run/1"}}))
+    named = RunFolder.create(config(tree={"run": {"name": "my run/1"}}))
     assert named.path.parent == Path("runs")
     assert named.path.name.startswith("grpo-my-run-1-2")
 
@@ -90,7 +88,7 @@ def test_a_folder_with_files_is_refused_and_stays_as_it_was(tmp_path):
 
 
 def test_secrets_never_enter(tmp_path):
-    run = Cfg(
+    run = config(
         tree={
             "run": {"dir": str(tmp_path / "s")},
             "logger": {"api_key": "abc123", "url": "https://bob:pw1@host/x?token=tk9&q=1", "hf_token": "hunter2"},
