@@ -15,7 +15,10 @@ Engine = Callable[[Sequence[Prompt], int, Sampling], list[Completion]]
 
 @dataclass
 class Context:
-    """Handed to `collect`. `prompts` holds statistics per task that survive epochs and checkpoints."""
+    """Handed to `collect`. `prompts` holds statistics per task that survive epochs and checkpoints.
+
+    `names` starts the names of new groups; it differs between ranks and steps.
+    """
 
     engine: Engine
     encoder: Encoder
@@ -28,6 +31,7 @@ class Context:
     version: int = 0
     models: Mapping[str, Any] = field(default_factory=dict)
     prompts: MutableMapping[str, Any] = field(default_factory=dict)
+    names: str = "0"
     _groups: int = 0
 
     def generate(
@@ -66,7 +70,7 @@ class Context:
 
     def new_groups(self, n: int) -> list[str]:
         """Names of `n` groups that no other rollout of this step has."""
-        names = [f"{self.step}.{self._groups + i}" for i in range(n)]
+        names = [f"{self.names}.{self._groups + i}" for i in range(n)]
         self._groups += n
         return names
 

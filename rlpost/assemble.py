@@ -1,0 +1,60 @@
+"""From a checked configuration to the built parts of a run. No axis or method is named beyond what the step itself needs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rlpost.config import build
+from rlpost.rollout.engine import Sampling
+from rlpost.stack import Reward, RewardStack
+from rlpost.step import Coefficient, Method, Term, TokenWeight
+
+Tree = Mapping[str, Any]
+
+
+def reward_stack(tree: Tree) -> RewardStack:
+    """The rewards of `tree["reward"]` in their order."""
+    nodes = tree.get("reward") or {}
+    return RewardStack(
+        {
+            name: Reward(build(node), float(node.get("weight", 1.0)), node.get("when") or {})
+            for name, node in nodes.items()
+        }
+    )
+
+
+def method(tree: Tree, *, objective: str = "objective") -> Method:
+    """The picks that decide credit and loss; `objective` names the axis of the main loss (`sft_loss` for `sft`)."""
+    many = {axis: tree.get(axis) or {} for axis in ("shaping", "keep", "token_weight", "regularizer")}
+    return Method(
+        advantage=build(tree["advantage"]) if tree.get("advantage") else None,
+        aggregate=build(tree["aggregate"]),
+        objective=term(objective, tree[objective]),
+        regularizer=tuple(term(name, node) for name, node in many["regularizer"].items()),
+        shaping={name: build(node) for name, node in many["shaping"].items()},
+        keep={name: build(node) for name, node in many["keep"].items()},
+        token_weight={
+            name: TokenWeight(build(node), bool(node.get("renormalise", False)))
+            for name, node in many["token_weight"].items()
+        },
+    )
+
+
+def term(name: str, node: Tree) -> Term:
+    """One addend of the loss with its coefficient and, where it has one, its own aggregate."""
+    aggregate = node.get("aggregate")
+    return Term(name, build(dict(node)), coefficient(node.get("coef", 1.0)), build(aggregate) if aggregate else None)
+
+
+def coefficient(node: Any) -> Coefficient:
+    """A number, or the schedule that a node names."""
+    return build(node) if isinstance(node, Mapping) else float(node)
+
+
+def sampling(rollout: Tree) -> Sampling:
+    """How completions are drawn, from the reserved keys of the rollout node."""
+    return Sampling(
+        max_tokens=int(rollout["max_tokens"]),
+        temperature=float(rollout["temperature"]),
+        top_p=float(rollout["top_p"]),
+        top_k=int(rollout.get("top_k") or 0),
+    )

@@ -1,0 +1,70 @@
+"""Held-out accuracy of a model: answers to tasks, scored by the run's own rewards, with an interval over tasks."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rlpost.models.encode import Bundle
+from rlpost.rollout.context import Context
+from rlpost.rollout.engine import Sampling, sample
+from rlpost.run.tables import interval
+from rlpost.stack import RewardStack
+from rlpost.types import Rollout, Task
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Mean over tasks of the share of right completions, its 95% bootstrap interval, and the share per task."""
+
+    mean: float
+    low: float
+    high: float
+    per_task: tuple[float, ...]
+
+
+def answer(
+    bundle: Bundle,
+    tasks: Sequence[Task],
+    stack: RewardStack,
+    sampling: Sampling,
+    *,
+    n: int = 1,
+    seed: int = 0,
+    rows: int = 64,
+    done: Callable[[int], Any] | None = None,
+) -> list[Rollout]:
+    """`n` scored completions of each task, about `rows` at a time; `done` hears how many tasks are finished."""
+    generator = torch.Generator(device=next(bundle.model.parameters()).device).manual_seed(seed)
+
+    def engine(prompts: Any, count: int, how: Sampling) -> list[Any]:
+        return sample(bundle.model, bundle.encoder, prompts, count, how, generator)
+
+    ctx = Context(engine, bundle.encoder, stack, sampling, n, random.Random(seed))
+    found: list[Rollout] = []
+    each = max(1, rows // n)
+    for start in range(0, len(tasks), each):
+        found += ctx.generate(tasks[start : start + each], n)
+        if done:
+            done(min(start + each, len(tasks)))
+    ctx.score(found)
+    return found
+
+
+def accuracy(rollouts: Sequence[Rollout], scores: Sequence[str], *, threshold: float = 1.0) -> Accuracy:
+    """Share of completions whose score reaches `threshold`, by task; the first of `scores` that applies to a row counts.
+
+    Raises ValueError where none of the scores applies to any rollout.
+    """
+    by_task: dict[str, list[float]] = {}
+    for rollout in rollouts:
+        score = next((rollout.scores[s] for s in scores if rollout.scores.get(s) is not None), None)
+        if score is not None:
+            by_task.setdefault(rollout.task.id, []).append(float(score >= threshold))
+    if not by_task:
+        raise ValueError(f"none of the scores {list(scores)} applies to any of {len(rollouts)} completions")
+    shares = tuple(sum(v) / len(v) for v in by_task.values())
+    mean, low, high, _ = interval(shares)
+    return Accuracy(mean, low, high, shares)

@@ -1,0 +1,86 @@
+"""The models of a run by role: the policy's starting weights, and the frozen reference it is held against."""
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rlpost.errors import ModelError
+from rlpost.likelihood.scoring import teach
+from rlpost.models.encode import Bundle
+
+
+def start_from(bundle: Bundle, folder: str | Path | None) -> Bundle:
+    """The bundle with the weights saved in `folder` (a run's `model/`), full or as an adapter; None changes nothing.
+
+    Raises ModelError where the folder holds no weights of this architecture.
+    """
+    if folder is None:
+        return bundle
+    place = Path(folder)
+    if not place.is_dir():
+        raise ModelError(f"init={place} is not a folder; give the model/ folder of a run")
+    if (place / "adapter_config.json").is_file():
+        from peft import PeftModel
+
+        bundle.model = PeftModel.from_pretrained(bundle.model, str(place)).merge_and_unload()
+        return bundle
+    try:
+        model = type(bundle.model).from_pretrained(str(place), dtype=bundle.model.dtype)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"init={place} holds no weights for {type(bundle.model).__name__}: {error}") from error
+    model.generation_config = bundle.model.generation_config
+    bundle.model = model
+    return bundle
+
+
+def with_adapter(model: Any, peft: dict[str, Any] | None) -> Any:
+    """The model with a new low-rank adapter where `peft` names one (a peft configuration), otherwise the model itself.
+
+    Raises ModelError where the adapter fits no module, or would sit on the language-model head.
+    """
+    if not peft or "_target_" not in peft:
+        return model
+    import peft as library
+
+    kind = getattr(library, str(peft["_target_"]).rpartition(".")[2])
+    try:
+        wrapped = library.get_peft_model(model, kind(**{k: v for k, v in peft.items() if k != "_target_"}))
+    except ValueError as error:
+        raise ModelError(f"peft: {error}") from error
+    if any("lora" in name for name, _ in wrapped.get_base_model().get_output_embeddings().named_parameters()):
+        raise ModelError(
+            "peft.target_modules covers the language-model head, whose weight is used directly; leave it out"
+        )
+    return wrapped
+
+
+class Reference:
+    """The policy as it was at the start: with adapters the policy with them switched off, otherwise a frozen copy."""
+
+    def __init__(self, policy: Any):
+        self._policy = policy
+        self._shared = hasattr(policy, "disable_adapter")
+        self._frozen = policy if self._shared else _frozen_copy(policy)
+
+    @contextlib.contextmanager
+    def use(self) -> Iterator[Any]:
+        """The model to score with; no gradient is recorded and dropout is off."""
+        training = self._frozen.training
+        self._frozen.eval()
+        with torch.no_grad(), self._policy.disable_adapter() if self._shared else contextlib.nullcontext():
+            yield self._frozen
+        self._frozen.train(training and self._shared)
+
+
+def _frozen_copy(policy: Any) -> Any:
+    taught = policy.__dict__.pop("forward", None)
+    policy.__dict__.pop("_rlpost_scores", None)
+    frozen = copy.deepcopy(policy).requires_grad_(False)
+    if taught is not None:
+        policy.forward, policy._rlpost_scores = taught, True
+    teach(frozen)
+    return frozen

@@ -1,0 +1,135 @@
+"""Rollouts as tables, and how the groups that stay are dealt to ranks, optimizer steps and micro-batches. Pure functions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlpost.models.encode import completion_mask
+from rlpost.stack import RewardStack
+from rlpost.step import counts, take
+from rlpost.types import Counts, Outcome, Prompt, Rollout, Scored
+
+
+def scored(rollouts: Sequence[Rollout], stack: RewardStack, *, version: int = 0) -> Scored:
+    """The table of all rollouts of a step; `version` is the current policy's, from which ages follow."""
+    completions = [r.tokens for r in rollouts]
+    return Scored(
+        rewards=stack.table(rollouts),
+        weights=stack.weights,
+        reward_names=stack.names,
+        group=_numbers([r.group for r in rollouts]),
+        length=torch.tensor([len(r.tokens) for r in rollouts], dtype=torch.long),
+        role=tuple(r.role for r in rollouts),
+        stop=tuple(r.stop for r in rollouts),
+        age=torch.tensor([version - r.version for r in rollouts], dtype=torch.long),
+        mask=completion_mask(completions, [r.trains for r in rollouts]),
+        tokens=padded(completions, 0),
+        span=padded([r.span for r in rollouts], -1),
+        source=tuple(tuple(r.source) for r in rollouts),
+        gen_logp=padded([r.gen_logp for r in rollouts], 0.0),
+        **{name: torch.tensor([getattr(r, name) for r in rollouts], dtype=torch.long) for name in _IDS},
+    )
+
+
+_IDS = ("parent", "fork", "trajectory", "index", "turn")
+
+
+def padded(rows: Sequence[Sequence[Any]], fill: float) -> Tensor:
+    """Rows of unequal length as one table (N,T), filled on the right; integers stay integers."""
+    width = max((len(row) for row in rows), default=0)
+    kind = torch.float32 if isinstance(fill, float) else torch.long
+    table = torch.full((len(rows), width), fill, dtype=kind)
+    for i, row in enumerate(rows):
+        table[i, : len(row)] = torch.as_tensor(list(row), dtype=kind)
+    return table
+
+
+def light(rollout: Rollout) -> Rollout:
+    """The rollout without visual tensors and media: what other ranks need to know of it."""
+    return replace(rollout, prompt=Prompt([]), task=replace(rollout.task, media=()))
+
+
+@dataclass
+class MicroBatch:
+    """Whole groups of one rank with the counts of the optimizer step they belong to, and what was scored beforehand."""
+
+    rollouts: list[Rollout]
+    scored: Scored
+    counts: Counts
+    logps: dict[str, Tensor] = field(default_factory=dict)
+
+
+def deal(kept: Scored, rank_of: Sequence[int], ranks: int, steps: int, micro: int) -> list[list[list[list[int]]]]:
+    """Row indices by [rank][optimizer step][micro-batch]: each rank deals its own groups, in order, as evenly as it can."""
+    table = []
+    for rank in range(ranks):
+        groups: dict[int, list[int]] = {}
+        for row, group in enumerate(kept.group.tolist()):
+            if rank_of[row] == rank:
+                groups.setdefault(group, []).append(row)
+        parts = _split(list(groups.values()), steps * micro)
+        table.append([parts[s * micro : (s + 1) * micro] for s in range(steps)])
+    return table
+
+
+def step_counts(kept: Scored, dealt: Sequence[Sequence[Sequence[Sequence[int]]]], step: int) -> Counts:
+    """Counts of one optimizer step over all ranks."""
+    parts = [part for rank in dealt for part in rank[step]]
+    rows = torch.tensor([row for part in parts for row in part], dtype=torch.long)
+    return counts(take(kept, rows), micro_batches=len(parts))
+
+
+def narrow(table: Scored, rows: Sequence[int]) -> Scored:
+    """The table of some rows, cut to the longest of them."""
+    part = take(table, torch.tensor(list(rows), dtype=torch.long))
+    width = int(part.length.max()) if len(rows) else 0
+    full = table.mask.shape[1]
+    cut = {
+        name: value[:, :width]
+        for name, value in vars(part).items()
+        if isinstance(value, Tensor)
+        and value.dim() == 2
+        and value.shape[1] == full
+        and name not in ("rewards", "pair_rewards")
+    }
+    return replace(part, **cut)
+
+
+def outcomes(table: Scored, rollouts: Sequence[Rollout], step: int) -> list[Outcome]:
+    """What the curriculum learns: one outcome per group of rows that stayed."""
+    rows_of: dict[int, list[int]] = {}
+    for row, group in enumerate(table.group.tolist()):
+        rows_of.setdefault(group, []).append(row)
+    total = table.mask.sum(-1).clamp(min=1)
+    row_advantage = (table.advantage * table.mask).sum(-1) / total
+    found = []
+    for rows in rows_of.values():
+        rewards = table.reward[rows].double()
+        task = rollouts[rows[0]].task
+        found.append(
+            Outcome(
+                task_id=task.id,
+                n=len(rows),
+                mean=float(rewards.mean()),
+                std=float(rewards.std()) if len(rows) > 1 else 0.0,
+                best=float(rewards.max()),
+                tokens=int(table.mask[rows].sum()),
+                step=step,
+                advantages=tuple(float(row_advantage[row]) for row in rows),
+                tags=task.tags,
+            )
+        )
+    return found
+
+
+def _numbers(names: Sequence[str]) -> Tensor:
+    seen = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return torch.tensor([seen[name] for name in names], dtype=torch.long)
+
+
+def _split(groups: list[list[int]], parts: int) -> list[list[int]]:
+    bounds = [round(i * len(groups) / parts) for i in range(parts + 1)]
+    return [[row for group in groups[a:b] for row in group] for a, b in zip(bounds, bounds[1:], strict=False)]

@@ -1,0 +1,329 @@
+"""`rlpost grpo`: rollouts, credit and the token loss inside TRL's GRPO trainer, whose three step methods are replaced whole."""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers import set_seed
+from trl import GRPOConfig, GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
+
+from rlpost import assemble, rows, step
+from rlpost.config import Config, build
+from rlpost.errors import DataError
+from rlpost.likelihood.scoring import Ask, Rows, head_weight, teach
+from rlpost.models.encode import Bundle
+from rlpost.models.positions import position_ids
+from rlpost.models.roles import Reference, start_from, with_adapter
+from rlpost.rollout.context import Context
+from rlpost.rollout.engine import Sampling, sample
+from rlpost.run.folder import RunFolder
+from rlpost.run.progress import progress
+from rlpost.step import Summed
+from rlpost.trainers import records
+from rlpost.trainers.arguments import epochs_to_steps, newest_checkpoint, training_arguments, world_size
+from rlpost.trainers.heldout import HeldOut
+from rlpost.trainers.seams import OwnStep, gathered
+from rlpost.types import Prompt, Rollout, Task, TokenBatch
+
+SCORED_FIELDS = (
+    "group", "gen_logp", "reward", "length", "role", "stop", "turn", "trajectory", "index", "age", "span", "source",
+)  # fmt: skip
+
+
+class Grpo(OwnStep, GRPOTrainer):
+    """Picks tasks, collects rollouts, scores them and trains on whole groups of any size."""
+
+    def __init__(self, bundle: Bundle, cfg: Config, args: GRPOConfig, tasks: Sequence[Task], parts: "Parts"):
+        placeholder = Dataset.from_dict({"prompt": [""] * max(1, args.generation_batch_size)})
+        teach(bundle.model)
+        super().__init__(
+            model=bundle.model,
+            args=args,
+            reward_funcs=[_unused],
+            train_dataset=placeholder,
+            processing_class=bundle.encoder.tokenizer,
+        )
+        self.encoder, self.tasks, self.parts, self.cfg = bundle.encoder, tasks, parts, cfg
+        self.rng = random.Random(args.seed)
+        self.reference = Reference(self.model) if parts.reads & {"ref_logp", "ref_divergence"} else None
+        self.prompt_stats: dict[str, Any] = {}
+        self._cycle: list[list[rows.MicroBatch]] = []
+
+    # --- the cycle: rollouts serve `steps` optimizer steps, `num_iterations` times ---------------------------------
+
+    @property
+    def steps_per_cycle(self) -> int:
+        """Optimizer steps that one set of rollouts is cut into."""
+        return max(1, self.args.steps_per_generation // self.args.gradient_accumulation_steps)
+
+    def micro_batches(self, number: int) -> list[rows.MicroBatch]:
+        """The micro-batches of an optimizer step; new rollouts at the start of a cycle."""
+        place = number % (self.steps_per_cycle * self.args.num_iterations)
+        if place == 0 or not self._cycle:
+            self._cycle = self._collect(number)
+        return self._cycle[place % self.steps_per_cycle]
+
+    def _collect(self, number: int) -> list[list[rows.MicroBatch]]:
+        start = time.perf_counter()
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        with self.phase("generate"):
+            mine = self._rollouts(number, rank, ranks)
+        with self.phase("reward"):
+            self._context(number).score(mine)
+        everyone = gathered([rows.light(r) for r in mine], self.accelerator)
+        everything = [r for part in everyone for r in part]
+        rank_of = [i for i, part in enumerate(everyone) for _ in part]
+        table = rows.scored(everything, self.parts.stack, version=number)
+        credit = step.score(table, self.parts.method)
+        kept = credit.keep.nonzero()[:, 0].tolist()
+        dealt = rows.deal(
+            credit.scored,
+            [rank_of[i] for i in kept],
+            ranks,
+            self.steps_per_cycle,
+            self.args.gradient_accumulation_steps,
+        )
+        first = sum(len(part) for part in everyone[:rank])
+        cycle = [
+            [
+                rows.MicroBatch(
+                    [mine[kept[i] - first] for i in part],
+                    rows.narrow(credit.scored, part),
+                    rows.step_counts(credit.scored, dealt, k),
+                )
+                for part in dealt[rank][k]
+            ]
+            for k in range(self.steps_per_cycle)
+        ]
+        if self.steps_per_cycle * self.args.num_iterations > 1:
+            with self.phase("score"):
+                for item in (item for micro in cycle for item in micro if item.rollouts):
+                    item.logps["old_logp"], item.logps["old_entropy"] = self._logp(self.model, item)
+        self._observe(number, everything, credit, kept, time.perf_counter() - start)
+        return cycle
+
+    def _rollouts(self, number: int, rank: int, ranks: int) -> list[Rollout]:
+        per_step = self.parts.rows_per_micro_batch * self.args.gradient_accumulation_steps * ranks
+        wanted = per_step * self.steps_per_cycle // self.parts.num_generations
+        picked = self.parts.curriculum.pick(wanted, self.rng)
+        chosen = [self.tasks[i] for i in picked]
+        share = [chosen[i] for i in range(rank * wanted // ranks, (rank + 1) * wanted // ranks)]
+        return self.parts.collect(share, self._context(number))
+
+    def _context(self, number: int) -> Context:
+        seed = self.args.seed * 1_000_003 + number * 1_009 + self.accelerator.process_index
+        generator = torch.Generator(device=self.accelerator.device).manual_seed(seed % (1 << 63))
+
+        def engine(prompts: Sequence[Prompt], n: int, how: Sampling) -> list[Any]:
+            with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+                return sample(model, self.encoder, prompts, n, how, generator)
+
+        return Context(
+            engine=engine,
+            encoder=self.encoder,
+            stack=self.parts.stack,
+            sampling=self.parts.sampling,
+            num_generations=self.parts.num_generations,
+            rng=random.Random(seed),
+            step=number,
+            progress=number / max(1, self.args.max_steps),
+            version=number,
+            prompts=self.prompt_stats,
+            names=f"{number}.{self.accelerator.process_index}",
+        )
+
+    def _observe(
+        self, number: int, all_rows: list[Rollout], credit: step.Credit, kept: list[int], seconds: float
+    ) -> None:
+        found = rows.outcomes(credit.scored, [all_rows[i] for i in kept], number)
+        metrics = records.step_metrics(all_rows, credit, self.parts.stack, seconds)
+        if self.accelerator.is_main_process:
+            self.record(metrics)
+            self.folder.rollouts(records.rollout_records(all_rows, credit, self.parts.stack, number))
+        self.parts.curriculum.observe(found, metrics)
+
+    # --- the loss of a micro-batch ---------------------------------------------------------------------------------
+
+    def micro_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
+        """Score the rows with the current policy and hand them to the pure step."""
+        if not item.rollouts:
+            return self._no_rows(model), {}
+        inputs = self._rows(item, item.scored.mask)
+        extra = self._frozen(item, inputs)
+        if "divergence" in extra:
+            inputs = extra.pop("divergence")
+        found = self.parts.likelihood(model, inputs)
+        table, device = item.scored, found.logp.device
+        batch = TokenBatch(
+            tokens=table.tokens.to(device),
+            mask=table.mask.to(device),
+            logp=found.logp,
+            entropy=found.entropy,
+            old_logp=item.logps.get("old_logp", found.logp.detach()),
+            old_entropy=item.logps.get("old_entropy", found.entropy.detach()),
+            ref_logp=extra.get("ref_logp"),
+            ref_divergence=found.divergence,
+            advantage=table.advantage.to(device),
+            **{name: _to(getattr(table, name), device) for name in SCORED_FIELDS},
+        )
+        number = self.state.global_step
+        loss, metrics = step.loss(
+            batch, self.parts.method, item.counts, step=number, progress=number / max(1, self.args.max_steps)
+        )
+        metrics["entropy"] = Summed((batch.entropy.detach() * batch.mask).sum(), batch.mask.sum())
+        return loss, metrics
+
+    def _frozen(self, item: rows.MicroBatch, inputs: Rows) -> dict[str, Any]:
+        """What the reference says of the rows; it never changes, so it is computed once per micro-batch."""
+        if self.reference is None or ("ref_logp" in item.logps and self.parts.divergence is None):
+            return {name: item.logps[name] for name in ("ref_logp",) if name in item.logps}
+        with self.phase("reference"), self.reference.use() as model:
+            found = self.parts.likelihood(model, inputs)
+            other_head = head_weight(model).detach()
+        item.logps["ref_logp"] = found.logp
+        if self.parts.divergence is None:
+            return {"ref_logp": found.logp}
+        ask = Ask(
+            inputs.ask.mask, inputs.ask.temperature, inputs.ask.banned, self.parts.divergence, found.hidden, other_head
+        )
+        return {"ref_logp": found.logp, "divergence": Rows(inputs.inputs, ask)}
+
+    def _rows(self, item: rows.MicroBatch, mask: Tensor) -> Rows:
+        inputs = self.encoder.collate([r.prompt for r in item.rollouts], [r.tokens for r in item.rollouts])
+        device = self.accelerator.device
+        inputs = {name: value.to(device) for name, value in inputs.items()}
+        inputs["position_ids"] = position_ids(self.model, inputs)
+        return Rows(inputs, Ask(mask.to(device), self.parts.sampling.temperature or 1.0, self.encoder.suppress))
+
+    def _logp(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, Tensor]:
+        training = model.training
+        model.eval()
+        with torch.no_grad():
+            found = self.parts.likelihood(model, self._rows(item, item.scored.mask))
+        model.train(training)
+        return found.logp, found.entropy
+
+    def _no_rows(self, model: Any) -> Tensor:
+        """A loss of zero that touches every parameter, so that all ranks take part in the gradient exchange."""
+        pad = self.encoder.pad_id
+        inputs = self.encoder.collate([Prompt([pad], [0])], [[pad]])
+        inputs = {name: value.to(self.accelerator.device) for name, value in inputs.items()}
+        ask = Ask(torch.ones(1, 1, dtype=torch.bool, device=self.accelerator.device))
+        idle = sum(p.sum() for p in model.parameters() if p.requires_grad)
+        return model(**inputs, ask=ask).logp.sum() * 0.0 + idle * 0.0
+
+    # --- what a checkpoint must remember ---------------------------------------------------------------------------
+
+    def extra_state(self) -> dict[str, Any]:
+        """Curriculum, statistics per prompt, the random state of the picks, and rollouts still to be trained on."""
+        return {
+            "curriculum": self.parts.curriculum.state_dict(),
+            "prompts": self.prompt_stats,
+            "rng": _plain(self.rng.getstate()),
+            "cycle": [[records.pack(item) for item in micro] for micro in self._cycle] if self._mid_cycle() else [],
+        }
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `extra_state` returned."""
+        self.parts.curriculum.load_state_dict(state["curriculum"])
+        self.prompt_stats = dict(state["prompts"])
+        version, internal, gauss = state["rng"]
+        self.rng.setstate((version, tuple(internal), gauss))
+        self._cycle = [[records.unpack(item) for item in micro] for micro in state["cycle"]]
+
+    def _mid_cycle(self) -> bool:
+        return self.state.global_step % (self.steps_per_cycle * self.args.num_iterations) != 0
+
+
+class Parts:
+    """The built plug-ins of a GRPO run."""
+
+    def __init__(self, cfg: Config, tasks: Sequence[Task]):
+        tree = cfg.tree
+        if not tasks:
+            raise DataError("the dataset has no task to train on; look at its path, split and filters")
+        self.stack = assemble.reward_stack(tree)
+        self.method = assemble.method(tree)
+        self.curriculum = build(tree["curriculum"])
+        self.curriculum.start(tasks)
+        self.collect = build(tree["rollout"])
+        self.likelihood = build(tree["likelihood"])
+        self.sampling = assemble.sampling(tree["rollout"])
+        self.num_generations = int(tree["rollout"]["num_generations"])
+        self.rows_per_micro_batch = int(tree["trainer"]["per_device_train_batch_size"])
+        self.divergence = build(tree["divergence"]) if tree.get("divergence") else None
+        self.reads = self.method.reads()
+
+
+def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
+    """Train; return held-out accuracy before and after, rewards at both ends, and minutes."""
+    begin = time.monotonic()
+    set_seed(cfg.tree["seed"])
+    bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
+    tasks = build(cfg.tree["dataset"])("train")
+    parts = Parts(cfg, tasks)
+    bundle.model = with_adapter(bundle.model, cfg.tree.get("peft"))
+    args = _arguments(cfg, folder, parts, len(tasks))
+    held_out = HeldOut(cfg, bundle, parts.stack, parts.sampling)
+    resume = newest_checkpoint(cfg, folder)
+    trainer = Grpo(bundle, cfg, args, tasks, parts)
+    rewards: list[float] = []
+    with progress(args.max_steps, "GRPO", ["reward", "tok/s", "length"]) as bar:
+        held_out.measure("before", bar)
+
+        def show(number: int, metrics: dict[str, float]) -> None:
+            if "reward" in metrics:
+                rewards.append(metrics["reward"])
+                bar.update(
+                    number, {"reward": metrics["reward"], "tok/s": metrics["tokens_per_s"], "length": metrics["length"]}
+                )
+
+        trainer.attach(folder, on_log=show)
+        trainer.train_or_stop(resume)
+        trainer.save_model(str(folder.model))
+        held_out.measure("after", bar)
+    ends = max(1, min(5, len(rewards) // 4))
+    return {
+        "reward": {"start": mean(rewards[:ends]), "end": mean(rewards[-ends:])} if rewards else None,
+        "held_out": held_out.result(),
+        "steps": trainer.state.global_step,
+        "minutes": (time.monotonic() - begin) / 60,
+        "objective": held_out.objective(default=mean(rewards[-ends:]) if rewards else 0.0),
+    }
+
+
+def _arguments(cfg: Config, folder: RunFolder, parts: Parts, tasks: int) -> GRPOConfig:
+    accumulation = int(cfg.tree["trainer"].get("gradient_accumulation_steps", 1))
+    rows_per_step = parts.rows_per_micro_batch * accumulation * world_size()
+    # GRPOConfig wants an even batch and at least two generations; both fields are read by nobody here.
+    even = parts.rows_per_micro_batch + parts.rows_per_micro_batch % 2
+    return training_arguments(
+        GRPOConfig,
+        cfg,
+        folder,
+        max_steps=epochs_to_steps(cfg, tasks, max(1, rows_per_step // parts.num_generations)),
+        beta=0.0,
+        num_generations=2,
+        per_device_train_batch_size=even,
+        temperature=parts.sampling.temperature or 1.0,
+        max_completion_length=parts.sampling.max_tokens,
+    )
+
+
+def _unused(**_: Any) -> list[float]:
+    raise AssertionError("rewards are scored by rlpost's own stack")
+
+
+def _to(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def _plain(state: tuple[Any, ...]) -> list[Any]:
+    version, internal, gauss = state
+    return [version, list(internal), gauss]

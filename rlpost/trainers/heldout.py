@@ -1,0 +1,53 @@
+"""Accuracy on held-out tasks before and after training, by the run's own rewards."""
+
+from dataclasses import replace
+from typing import Any
+
+from rlpost.config import Config, build
+from rlpost.evaluation import Accuracy, accuracy, answer
+from rlpost.models.encode import Bundle
+from rlpost.rollout.engine import Sampling
+from rlpost.run.progress import Progress
+from rlpost.run.tables import Interval, paired
+from rlpost.stack import RewardStack
+
+
+class HeldOut:
+    """Measures `evaluation.tasks` tasks of the test split; nothing at all when that number is 0 or nothing scores them."""
+
+    def __init__(self, cfg: Config, bundle: Bundle, stack: RewardStack, sampling: Sampling):
+        self.node = cfg.tree.get("evaluation") or {}
+        self.bundle, self.stack, self.seed = bundle, stack, int(cfg.tree["seed"])
+        self.scores = [name for name in self.node.get("scores", []) if name in stack.names]
+        wanted = int(self.node.get("tasks", 0))
+        self.tasks = (
+            list(build(cfg.tree["dataset"])(self.node.get("split", "test")))[:wanted] if wanted and self.scores else []
+        )
+        self.sampling = replace(sampling, temperature=float(self.node.get("temperature", sampling.temperature)))
+        self.found: dict[str, Accuracy] = {}
+
+    def measure(self, when: str, bar: Progress) -> None:
+        """Answer the tasks and keep the accuracy under `when` ("before" or "after")."""
+        if not self.tasks:
+            return
+        n = int(self.node.get("num_generations", 1))
+        rollouts = answer(self.bundle, self.tasks, self.stack, self.sampling, n=n, seed=self.seed)
+        found = self.found[when] = accuracy(rollouts, self.scores, threshold=float(self.node.get("threshold", 1.0)))
+        bar.say(
+            f"held-out pass@1 {when}: {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] on {len(self.tasks)} tasks"
+        )
+
+    def result(self) -> dict[str, Any] | None:
+        """Both accuracies and their paired difference, with 95% intervals."""
+        if not self.found:
+            return None
+        shown: dict[str, Any] = {"metric": "pass@1", "tasks": len(self.tasks)}
+        for when, found in self.found.items():
+            shown[when] = Interval(found.mean, found.low, found.high, len(found.per_task))
+        if {"before", "after"} <= set(self.found):
+            shown["gain"] = paired(self.found["before"].per_task, self.found["after"].per_task)
+        return shown
+
+    def objective(self, *, default: float) -> float:
+        """What a sweep maximises: held-out accuracy at the end, or `default` where nothing was held out."""
+        return self.found["after"].mean if "after" in self.found else default

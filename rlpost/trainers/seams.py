@@ -1,0 +1,260 @@
+"""Where rlpost takes over from TRL: the step, the data loader, logging and checkpoints. TRL keeps the loop and the optimizer.
+
+`OwnStep` stands before a TRL trainer class. It asks for the micro-batches of an optimizer step once, then for the loss of each;
+`tests/trainers/test_seams.py` pins every overridden name and signature of the installed releases.
+"""
+
+import contextlib
+import shutil
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainerCallback
+from transformers.utils.logging import disable_progress_bar
+
+from rlpost.errors import Interrupted, RlpostError, SelfCheckError
+from rlpost.run import checkpoint
+from rlpost.run.folder import RunFolder
+from rlpost.step import Summed
+
+STATE_FILE = "rlpost.pt"
+
+
+class OwnStep:
+    """Mixin before a TRL trainer. A subclass implements `micro_batches`, `micro_loss` and the state it must remember.
+
+    Losses come already divided by the counts of the whole step, so TRL must not divide by the accumulation steps; data
+    parallelism averages over ranks, so the loss is multiplied by their number, here and nowhere else.
+    """
+
+    loss_is_scaled_for_ga = True
+    folder: RunFolder
+    keep_checkpoints: int = 2
+
+    def attach(self, folder: RunFolder, *, on_log: Callable[[int, dict[str, float]], None] | None = None) -> None:
+        """Give the trainer its run folder; call once after construction and before `train`."""
+        self.folder = folder
+        self._on_log = on_log
+        self._sums: dict[str, Summed] = {}
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._items: list[Any] = []
+        self.interrupted = False
+        self.remove_callback(PrinterCallback)
+        self.add_callback(_StopOnInterrupt(self))
+        disable_progress_bar()
+
+    def micro_batches(self, step: int) -> list[Any]:
+        """The micro-batches of one optimizer step on this rank, as many as there are accumulation steps."""
+        raise SelfCheckError(f"{type(self).__name__} does not implement micro_batches")
+
+    def micro_loss(self, model: Any, item: Any) -> tuple[torch.Tensor, dict[str, Summed]]:
+        """The loss of a micro-batch, already divided by the counts of the whole step, and its metrics."""
+        raise SelfCheckError(f"{type(self).__name__} does not implement micro_loss")
+
+    def extra_state(self) -> dict[str, Any]:
+        """What a checkpoint must remember besides model, optimizer and random numbers: tensors and plain data."""
+        return {}
+
+    def load_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Restore what `extra_state` returned."""
+
+    def train_or_stop(self, resume: str | None) -> None:
+        """Train, continuing from the checkpoint `resume`. Raises Interrupted after Ctrl-C, when a checkpoint is saved."""
+        if resume is not None:
+            self.folder.rewind(checkpoint.step_of(resume))
+        self.train(resume_from_checkpoint=resume)
+        if self.interrupted:
+            raise Interrupted(
+                f"interrupted after step {self.state.global_step}; a checkpoint is saved, continue with "
+                f"resume={self.folder.path}"
+            )
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase of the step; the seconds are logged as `time/<name>`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds[name] += time.perf_counter() - start
+
+    def record(self, metrics: Mapping[str, Summed | float]) -> None:
+        """Add metrics of the current step; sums and counts add up over micro-batches and ranks."""
+        for name, value in metrics.items():
+            new = value if isinstance(value, Summed) else Summed(torch.tensor(float(value)), torch.ones(()))
+            old = self._sums.get(name)
+            self._sums[name] = new if old is None else Summed(old.total + new.total.cpu(), old.count + new.count.cpu())
+            self._sums[name] = Summed(self._sums[name].total.cpu(), self._sums[name].count.cpu())
+
+    # --- overridden from transformers and TRL -------------------------------------------------------------------
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Micro-step numbers instead of rows: tasks are picked inside the step."""
+        return DataLoader(_Range(self.args.max_steps * self.args.gradient_accumulation_steps), batch_size=None)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """transformers' step, without the timing and buffering that TRL adds around it."""
+        return Trainer.training_step(self, model, inputs, num_items_in_batch)
+
+    def _prepare_inputs(self, index: Any) -> Any:
+        accumulation = self.args.gradient_accumulation_steps
+        step, part = divmod(int(index), accumulation)
+        if part == 0 or not self._items:
+            self._items = self.micro_batches(step)
+            if len(self._items) != accumulation:
+                raise SelfCheckError(f"step {step} has {len(self._items)} micro-batches, not {accumulation}")
+        return self._items[part]
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Loss of a micro-batch, times the number of ranks that data parallelism will divide by."""
+        with self.phase("train"):
+            loss, metrics = self.micro_loss(model, inputs)
+        if not torch.isfinite(loss):
+            raise RlpostError(
+                f"the loss of step {self.state.global_step} is {float(loss)}; lower trainer.learning_rate or look at the "
+                f"rewards and log-ratios of this step in {self.folder.path}"
+            )
+        self.record(metrics)
+        return loss * self.accelerator.num_processes
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> None:
+        """Counts come from the rollouts, not from labels."""
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted: the inputs are step numbers."""
+        return 0
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the step's own metrics, write `metrics.jsonl`, and hand everything to the loggers."""
+        merged = {**logs, **self._drain()}
+        if self.folder.writes:
+            self.folder.log({"step": self.state.global_step, "phase": "train", **merged})
+            if self._on_log:
+                self._on_log(self.state.global_step, merged)
+        Trainer.log(self, merged, start_time)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        target = self.folder.checkpoints / f"step-{self.state.global_step:06d}"
+        partial = target.with_name(f".partial-{target.name}")
+        main = self.accelerator.is_main_process
+        with checkpoint.atomic_folder(target) if main else contextlib.nullcontext():
+            self.accelerator.wait_for_everyone()
+            self._partial = partial
+            Trainer._save_checkpoint(self, model, trial)
+            torch.save(self._state(), partial / f"checkpoint-{self.state.global_step}" / self._state_file())
+            self.accelerator.wait_for_everyone()
+            if main:
+                _lift(partial / f"checkpoint-{self.state.global_step}")
+        self.accelerator.wait_for_everyone()
+        if main:
+            _drop_old(self.folder.checkpoints, self.keep_checkpoints)
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(getattr(self, "_partial", self.args.output_dir))
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        Trainer._load_rng_state(self, checkpoint)
+        if checkpoint is None:
+            return
+        state = torch.load(Path(checkpoint) / self._state_file(), weights_only=True)
+        self._tr_loss.copy_(state["tr_loss"])
+        self._total_loss_scalar, self._globalstep_last_logged = state["total_loss"], state["last_logged"]
+        self.load_extra_state(state["extra"])
+
+    # --- helpers -------------------------------------------------------------------------------------------------
+
+    def _state_file(self) -> str:
+        rank = self.accelerator.process_index
+        return STATE_FILE if rank == 0 else f"rlpost-rank{rank}.pt"
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "tr_loss": self._tr_loss,
+            "total_loss": self._total_loss_scalar,
+            "last_logged": self._globalstep_last_logged,
+            "extra": self.extra_state(),
+        }
+
+    def _drain(self) -> dict[str, float]:
+        sums, seconds = self._sums, dict(self._seconds)
+        self._sums, self._seconds = {}, defaultdict(float)
+        parts = gathered({name: (float(s.total), float(s.count)) for name, s in sums.items()}, self.accelerator)
+        names = dict.fromkeys(name for part in parts for name in part)
+        means = {}
+        for name in names:
+            total, count = (sum(part[name][i] for part in parts if name in part) for i in (0, 1))
+            means[name] = total / count if count else 0.0
+        return {**means, **{f"time/{name}": value for name, value in seconds.items()}}
+
+
+def gathered(value: Any, accelerator: Any) -> list[Any]:
+    """The objects of all ranks, in rank order."""
+    if accelerator.num_processes == 1:
+        return [value]
+    found: list[Any] = [None] * accelerator.num_processes
+    torch.distributed.all_gather_object(found, value)
+    return found
+
+
+class _Range:
+    """The numbers 0..n-1 as a dataset."""
+
+    def __init__(self, n: int):
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, i: int) -> int:
+        return i
+
+
+class _StopOnInterrupt(TrainerCallback):
+    """The first Ctrl-C ends the run after the current step with a checkpoint; a second one ends it at once."""
+
+    def __init__(self, trainer: Any):
+        self.trainer = trainer
+        self.asked = False
+        self._before: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        with contextlib.suppress(ValueError):  # not in the main thread: Ctrl-C is somebody else's to handle
+            self._before = signal.signal(signal.SIGINT, self._interrupt)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        if any(gathered(self.asked, self.trainer.accelerator)):
+            self.asked = True
+            control.should_save, control.should_training_stop = True, True
+        return control
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+        self.trainer.interrupted = self.asked
+
+    def _interrupt(self, number: int, frame: Any) -> None:
+        if self.asked:
+            signal.signal(signal.SIGINT, self._before)
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nFinishing this step, then saving a checkpoint; press Ctrl-C again to stop at once.", flush=True)
+
+
+def _lift(folder: Path) -> None:
+    for place in folder.iterdir():
+        shutil.move(place, folder.parent / place.name)
+    folder.rmdir()
+
+
+def _drop_old(checkpoints: Path, keep: int) -> None:
+    whole = sorted(p for p in checkpoints.iterdir() if p.is_dir() and not p.name.startswith("."))
+    for place in whole[:-keep] if keep > 0 else []:
+        shutil.rmtree(place)
