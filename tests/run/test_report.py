@@ -34,15 +34,9 @@ class Tags(HTMLParser):
 
 @pytest.fixture
 def folder(tmp_path):
-    tree = {
-        "seed": 7,
-        "run": {"dir": str(tmp_path / "r")},
-        "trainer": {"lr": 1e-5},
-        "about": {"dapo": {"title": "DAPO"}},
-    }
-    run = RunFolder.create(
-        Cfg(tree=tree, origin={"trainer.lr": "command line"}, picks={"recipe": ["dapo"], "model": ["tiny"]})
-    )
+    tree = {"seed": 7, "run": {"dir": str(tmp_path / "r")}, "trainer": {"lr": 1e-5}, "about": {"dapo": {"title": "D!"}}}
+    picks = {"recipe": ["dapo"], "model": ["tiny"]}
+    run = RunFolder.create(Config("grpo", tree, {"trainer.lr": "command line"}, picks, []))
     for step in range(1, 31):
         run.log(
             {"step": step, "reward": step / 30, "rewards/correct": step / 40, "rewards/format": 1.0, "odd_one": 2.0}
