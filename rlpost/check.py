@@ -1,4 +1,4 @@
-"""Judge a composed configuration before anything heavy is imported: every fault at once, each a sentence with a remedy."""
+"""Judge a composed configuration before anything heavy is imported: all faults at once, each with a remedy."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from rlpost.words import near
 TYPES = {"seed": "int", "run.dir": "str | None", "run.name": "str | None", "run.report": "bool", "resume": "str | None"}
 PLAIN = ("launch", "logger", "pipeline")
 FREE = ("about", "schedules", "models")
-MAY_BE_EMPTY = ("peft", "logger", "likelihood")
+MAY_BE_EMPTY = ("peft", "logger", "divergence")
 
 
 def faults(cfg: Config) -> list[str]:
@@ -27,7 +27,7 @@ def faults(cfg: Config) -> list[str]:
     if cfg.command == "grpo":
         found += batch_faults(cfg.tree)
         found += _lonely_group(cfg.tree)
-    return found
+    return found + _divergence_faults(cfg.tree)
 
 
 def _unknown_keys(cfg: Config, axes: list[str]) -> list[str]:
@@ -68,10 +68,9 @@ def _plain_keys(path: str, node: Any, schema: dict[str, Any]) -> list[str]:
 def _axis_faults(cfg: Config, axis: str) -> list[str]:
     node = cfg.tree.get(axis)
     if axis == "trainer":
-        schema = cfg.schema.get("trainer") or {}
-        return (
-            trainer_faults(cfg.command, node, schema) if isinstance(node, dict) else [f"trainer is {node!r}; pick one"]
-        )
+        if not isinstance(node, dict):
+            return [f"trainer is {node!r}; pick one: trainer=<name>"]
+        return trainer_faults(cfg.command, node, cfg.schema.get("trainer") or {})
     if axis in PLAIN:
         return _plain_keys(axis, node, cfg.schema.get(axis) or {}) if node is not None and axis != "pipeline" else []
     if axis in catalogue.MANY:
@@ -85,9 +84,7 @@ def _axis_faults(cfg: Config, axis: str) -> list[str]:
 
 def _many_faults(cfg: Config, axis: str, node: Any) -> list[str]:
     if not isinstance(node, dict) or "_target_" in node:
-        return [
-            f"{axis} must be a mapping of names to functions, such as {axis}.<name>._target_; pick options: {axis}=[a,b]"
-        ]
+        return [f"{axis} must be a mapping of names to functions; pick options: {axis}=[a,b]"]
     found = [fault for name, one in node.items() for fault in _one_of_many(cfg, axis, name, one)]
     unmet = any(f"unknown {axis} " in fault for fault in cfg.faults)
     if axis == "reward" and not node and not unmet and cfg.command in ("grpo", "eval", "sample"):
@@ -105,17 +102,35 @@ def _one_of_many(cfg: Config, axis: str, name: str, node: Any) -> list[str]:
     return node_faults(node, Place(f"{axis}.{name}", axis, cfg.command))
 
 
+def _divergence_faults(tree: dict[str, Any]) -> list[str]:
+    """Functions that read a divergence over the vocabulary when none is picked."""
+    if tree.get("divergence"):
+        return []
+    nodes = {axis: tree.get(axis) for axis in ("objective", "sft_loss")}
+    nodes |= {f"regularizer.{name}": node for name, node in (tree.get("regularizer") or {}).items()}
+    options = ", ".join(catalogue.options("divergence", [catalogue.recipes_dir()]))
+    return [
+        f"{path}: {str(node['_target_']).rpartition('.')[2]} reads 'ref_divergence', but no divergence is picked; "
+        f"set divergence=<name>; there are {options}"
+        for path, node in nodes.items()
+        if isinstance(node, dict) and "ref_divergence" in _reads(node)
+    ]
+
+
+def _reads(node: dict[str, Any]) -> tuple[str, ...]:
+    try:
+        return signature(str(node.get("_target_"))).reads
+    except TargetMissing:
+        return ()
+
+
 def _lonely_group(tree: dict[str, Any]) -> list[str]:
     advantage, rollout = tree.get("advantage"), tree.get("rollout")
     if not isinstance(advantage, dict) or not isinstance(rollout, dict) or rollout.get("num_generations") != 1:
         return []
-    try:
-        sig = signature(str(advantage.get("_target_")))
-    except TargetMissing:
+    if "group" not in _reads(advantage):
         return []
-    if "group" not in sig.reads:
-        return []
-    name = sig.target.rpartition(".")[2]
+    name = str(advantage["_target_"]).rpartition(".")[2]
     return [
         f"advantage {name} compares the completions of a prompt with each other, but rollout.num_generations=1 gives "
         "it one; set rollout.num_generations=2 or more, or pick an advantage that does not read `group`"

@@ -216,9 +216,7 @@ def _fits(command: str, name: str, path: Path, request: _Request) -> bool:
         return False
     good = True
     if catalogue.misordered(data):
-        request.faults.append(
-            f"{path}: additions such as `/reward@reward.x` go before the `override` entries of defaults"
-        )
+        request.faults.append(f"{path}: additions such as `/reward@reward.x` go before the `override` entries")
         good = False
     for axis, value in wanted.items():
         legal = catalogue.options(axis, request.roots)

@@ -74,9 +74,8 @@ def _evaluate(node: ast.expr, aliases: Mapping[str, str]) -> Any:
         if node.id in NAMES:
             return NAMES[node.id]
         if node.id in aliases:
-            return _evaluate(
-                ast.parse(aliases[node.id], mode="eval").body, {k: v for k, v in aliases.items() if k != node.id}
-            )
+            others = {name: text for name, text in aliases.items() if name != node.id}
+            return _evaluate(ast.parse(aliases[node.id], mode="eval").body, others)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
         return typing.Union[_evaluate(node.left, aliases), _evaluate(node.right, aliases)]  # noqa: UP007 (built at run time)
     if isinstance(node, ast.Subscript):
@@ -102,7 +101,7 @@ def _fits(value: Any, kind: Any) -> bool:
 
 
 def _same(value: Any, made: Any) -> bool:
-    """Nothing was converted but int to float and list to tuple: the function gets what the YAML says, not what was made."""
+    """Nothing was converted but int to float and list to tuple: the function gets what the YAML says."""
     if isinstance(value, list | tuple):
         return isinstance(made, list | tuple) and len(value) == len(made) and all(map(_same, value, made))
     if isinstance(value, dict):

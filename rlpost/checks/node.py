@@ -57,9 +57,7 @@ def node_faults(node: Any, place: Place) -> list[str]:
     """Every fault of one node that names a function or class in `_target_`."""
     path = place.path
     if not isinstance(node, dict) or "_target_" not in node:
-        return [
-            f"{path} is {_short(node)}; it must name a function in _target_, or pick an option: {place.axis}=<name>"
-        ]
+        return [f"{path} is {_short(node)}; pick an option, {place.axis}=<name>, or name a function in {path}._target_"]
     target = node["_target_"]
     if not isinstance(target, str) or target == MISSING:
         return [f"{path}._target_ must be the dotted path of a function, not {target!r}"]
@@ -87,8 +85,9 @@ def node_faults(node: Any, place: Place) -> list[str]:
 
 
 def _unknown(key: str, sig: Signature, place: Place, reserved: frozenset[str]) -> str:
-    takes = f"; {_name(sig)} takes {', '.join(sig.knobs)}" if sig.knobs else f"; {_name(sig)} has no knobs"
-    return f"unknown key '{place.path}.{key}'{near(key, [*sig.knobs, *(reserved - {'_target_'})])}{takes}"
+    knobs = [*sig.knobs, *(sorted(ROLLOUT_RESERVED - set(sig.knobs)) if place.axis == "rollout" else [])]
+    takes = f"{_name(sig)} takes {', '.join(knobs)}" if knobs else f"{_name(sig)} has no knobs"
+    return f"unknown key '{place.path}.{key}'{near(key, [*knobs, *sorted(reserved - {'_target_'})])}; {takes}"
 
 
 def _knob_faults(key: str, value: Any, sig: Signature, place: Place) -> list[str]:
@@ -96,9 +95,7 @@ def _knob_faults(key: str, value: Any, sig: Signature, place: Place) -> list[str
     path = f"{place.path}.{key}"
     if isinstance(value, dict) and "_target_" in value:
         if _is_schedule(value) and not allows_float(knob.annotation, sig.aliases):
-            return [
-                f"{path} is a schedule, but {_name(sig)} wants {knob.annotation} there, which cannot change with time"
-            ]
+            return [f"{path} is a schedule, but {_name(sig)} wants {knob.annotation} there, which does not change"]
         return node_faults(value, Place(path, "schedules", place.command))
     why = wrong(value, knob.annotation, sig.aliases) if knob.annotation else None
     default = "" if knob.required else f" (default {knob.default!r})"
@@ -142,22 +139,17 @@ def field_faults(sig: Signature, place: Place) -> list[str]:
         return []
     known = {name for record in records for name in fields_of(record)} | set(EXTRA.get(place.axis, ())) | set(STEP)
     provided = set(SFT_FIELDS) | set(EXTRA.get(place.axis, ())) if place.command == "sft" else known
+    reader, other = f"{place.path}: {_name(sig)}", f"pick another {place.axis}"
     found = []
     for name in sig.reads:
         if name not in known:
             legal = ", ".join(sorted(known - set(STEP)))
             hint = near(name, known) or f"; the fields are {legal}"
-            found.append(
-                f"{place.path}: {_name(sig)} reads {name!r}, which is no field of {' or '.join(records)}{hint}"
-            )
+            found.append(f"{reader} reads {name!r}, which is no field of {' or '.join(records)}{hint}")
         elif name in NOT_YET:
-            found.append(
-                f"{place.path}: {_name(sig)} reads {name!r}, which nothing provides ({NOT_YET[name]}); pick another {place.axis}"
-            )
+            found.append(f"{reader} reads {name!r}, which nothing provides ({NOT_YET[name]}); {other}")
         elif name not in provided:
-            found.append(
-                f"{place.path}: {_name(sig)} reads {name!r}, which `rlpost {place.command}` does not provide; pick another {place.axis}"
-            )
+            found.append(f"{reader} reads {name!r}, which `rlpost {place.command}` does not provide; {other}")
     return found
 
 
@@ -167,9 +159,8 @@ def fields_of(record: str) -> tuple[str, ...]:
     tree = ast.parse(source_of("rlpost.types").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == record:
-            return tuple(
-                n.target.id for n in node.body if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name)
-            )
+            typed = [n.target for n in node.body if isinstance(n, ast.AnnAssign)]
+            return tuple(target.id for target in typed if isinstance(target, ast.Name))
     raise LookupError(f"types.py has no record {record}")
 
 

@@ -84,6 +84,10 @@ OWNED: dict[str, dict[str, str]] = {
 }
 
 
+# Fields of `trainer` that TRL does not have.
+OWN: dict[str, dict[str, Any]] = {"keep_checkpoints": {"type": "int", "default": 2}}
+
+
 @functools.cache
 def _table() -> dict[str, dict[str, dict[str, Any]]]:
     return json.loads((Path(__file__).resolve().parent.parent / "trl_fields.json").read_text(encoding="utf-8"))
@@ -101,14 +105,14 @@ def trainer_faults(command: str, node: dict[str, Any], schema: dict[str, Any]) -
     legal = _table().get(command)
     if legal is None:
         return _plain_faults(node, schema)
+    legal = {**legal, **OWN}
     found = []
     for name, value in node.items():
         where = owner(command, name)
         if where:
             found.append(f"trainer.{name} is decided elsewhere in rlpost: set {where}")
         elif name not in legal:
-            known = [n for n in legal if not owner(command, n)]
-            hint = near(name, known) or f"; see the fields of TRL's {command.upper()} configuration"
+            hint = near(name, legal) or f"; see the fields of TRL's configuration for {command}"
             found.append(f"unknown key 'trainer.{name}'{hint}")
         else:
             found += _value_faults(name, value, legal[name])
