@@ -1,0 +1,136 @@
+"""The Typer application: verbs take Hydra overrides; the catalogue commands read recipes and source."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import typer
+
+from rlpost import __version__
+
+VERBS = {
+    "sft": "Train on demonstrations.",
+    "grpo": "Train on rewards of sampled groups of completions.",
+    "dpo": "Train on preference pairs.",
+    "reward": "Train a reward model on preference pairs and report its accuracy.",
+    "eval": "Evaluate: avg@k, pass@k and maj@k with bootstrap intervals.",
+    "sample": "Generate and score completions without training.",
+    "run": "Run a pipeline of stages, such as a cold start and then GRPO.",
+}
+HELP = {"help_option_names": ["--help", "-h"], "terminal_width": 100}
+
+app = typer.Typer(
+    name="rlpost",
+    help="Post-training of language and vision-language models. Start with: rlpost recipes",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings=HELP,
+)
+
+
+def complete(incomplete: str) -> list[str]:
+    """Shell completion of overrides: axes, then the options of an axis."""
+    from rlpost import catalogue
+
+    roots = [catalogue.recipes_dir()]
+    axis, equals, part = incomplete.partition("=")
+    if not equals:
+        return [f"{name}=" for name in catalogue.axes(roots) if name.startswith(axis)]
+    return [f"{axis}={name}" for name in catalogue.options(axis, roots) if name.startswith(part)]
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"rlpost {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: bool = typer.Option(
+        False, "--version", "-V", callback=_print_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    """Post-training of language and vision-language models. Start with: rlpost recipes"""
+
+
+def _verb(command: str) -> Callable[..., None]:
+    def verb(
+        overrides: list[str] = typer.Argument(
+            None,
+            metavar="[KEY=VALUE]...",
+            help="Picks and values: recipe=gspo model=tiny trainer.max_steps=10",
+            autocompletion=complete,
+        ),
+        cfg: str = typer.Option(None, "--cfg", metavar="job|origin", help="Print the configuration and stop."),
+        info: str = typer.Option(None, "--info", metavar="defaults", help="Print what is picked and stop."),
+        resolve: bool = typer.Option(False, "--resolve", help="With --cfg (values are always resolved)."),
+        multirun: bool = typer.Option(False, "--multirun", "-m", help="Run all combinations of a=1,2 b=x,y."),
+        config_dir: Path = typer.Option(None, "--config-dir", help="A folder with options and recipes of your own."),
+    ) -> None:
+        from rlpost.execute import exit_code
+
+        given = list(overrides or [])
+        raise typer.Exit(exit_code(lambda: _do(command, given, cfg or info, multirun, config_dir), command))
+
+    return verb
+
+
+def _do(command: str, given: list[str], shown: str | None, multirun: bool, folder: Path | None) -> None:
+    from rlpost import config
+    from rlpost.execute import execute, resumed, show
+
+    if folder is not None:
+        given = [*given, f"hydra.searchpath=['file://{folder.expanduser().absolute()}']"]
+    if shown:
+        cfg = config.compose(command, resumed(command, given))
+        print(show(cfg, shown))
+        config.check(cfg)
+    elif multirun:
+        from rlpost.multirun import sweep
+
+        sweep(command, given)
+    else:
+        execute(command, given)
+
+
+for _name, _text in VERBS.items():
+    app.command(_name, help=_text, context_settings=HELP)(_verb(_name))
+
+
+@app.command("recipes", help="List the recipes, or the options of an axis.", context_settings=HELP)
+def recipes(
+    text: str = typer.Argument(None, help="Show only what contains this text."),
+    axis: str = typer.Option(None, "--axis", help="List the options of this axis, such as objective."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    config_dir: Path = typer.Option(None, "--config-dir", help="A folder with options and recipes of your own."),
+) -> None:
+    from rlpost import explain
+    from rlpost.execute import exit_code
+
+    raise typer.Exit(exit_code(lambda: print(explain.listing(axis, text, as_json, config_dir), end=""), "recipes"))
+
+
+@app.command("explain", help="Explain a recipe or an option: equations, knobs, what it reads.", context_settings=HELP)
+def explain_(
+    name: str = typer.Argument(..., help="A recipe or an option: gspo, objective=gspo, recipe=dapo."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    config_dir: Path = typer.Option(None, "--config-dir", help="A folder with options and recipes of your own."),
+) -> None:
+    from rlpost import explain
+    from rlpost.execute import exit_code
+
+    raise typer.Exit(exit_code(lambda: print(explain.explain(name, as_json, config_dir), end=""), "explain"))
+
+
+@app.command("report", help="Write report.html of a run folder again.", context_settings=HELP)
+def report_(folder: Path = typer.Argument(..., help="The folder of a run.")) -> None:
+    from rlpost.execute import exit_code
+
+    raise typer.Exit(exit_code(lambda: _report(folder), "report"))
+
+
+def _report(folder: Path) -> None:
+    from rlpost.run.folder import RunFolder
+
+    print(RunFolder.open(folder).report())

@@ -1,0 +1,44 @@
+"""The command line's door: help and version are answered at once, everything else goes to the Typer application."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+ENVIRONMENT = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_TELEMETRY": "1",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HYDRA_FULL_ERROR": "0",
+}
+
+
+def main() -> None:
+    """The entry point `rlpost`."""
+    arguments = sys.argv[1:]
+    if not any(name.startswith("_RLPOST_COMPLETE") for name in os.environ):
+        text = quick(arguments)
+        if text is not None:
+            print(text)
+            return
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from rlpost.app import app
+
+    app(args=arguments, prog_name="rlpost")
+
+
+def quick(arguments: list[str]) -> str | None:
+    """The answer to a request for help or version, from a generated text: no import of Typer, Hydra or torch."""
+    if arguments in (["--version"], ["-V"]):
+        from rlpost import __version__
+
+        return f"rlpost {__version__}"
+    asks = not arguments or arguments[-1] in ("--help", "-h")
+    words = [word for word in arguments if word not in ("--help", "-h")]
+    if not asks or len(words) > 1:
+        return None
+    texts = json.loads((Path(__file__).parent / "help.json").read_text(encoding="utf-8"))
+    return texts.get(words[0] if words else "")

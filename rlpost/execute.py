@@ -1,0 +1,135 @@
+"""One run from its overrides: compose, check, relaunch where several processes are asked for, folder, trainer, outcome."""
+
+import importlib
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rlpost import config, launch
+from rlpost.config import COMMAND_LINE, Config
+from rlpost.errors import ConfigError, Interrupted, OutOfMemory, RlpostError
+
+MODULES = {"eval": "rlpost.trainers.evaluate", "run": "rlpost.pipeline"}
+MEMORY = "allocate memory", "out of memory"
+
+
+def execute(command: str, overrides: list[str]) -> dict[str, Any]:
+    """Run a verb and return its result, which is also in `done.json`. Raises what went wrong, after writing it there."""
+    cfg = prepare(command, overrides)
+    if launch.wanted(cfg):
+        return launch.relaunch(cfg)
+    return run_checked(cfg)
+
+
+def prepare(command: str, overrides: list[str]) -> Config:
+    """A checked configuration; with `resume=<folder>` that of the folder under the new overrides."""
+    cfg = config.compose(command, resumed(command, overrides))
+    for line in cfg.warnings if config.environment_rank() == 0 else []:
+        print(f"note: {line}", file=sys.stderr)
+    config.check(cfg)
+    return cfg
+
+
+def resumed(command: str, overrides: list[str]) -> list[str]:
+    """The overrides of the run that `resume=<folder>` names, followed by the new ones."""
+    names = [text.partition("=")[2] for text in overrides if text.lstrip("+").startswith("resume=")]
+    folder = names[-1].strip("'\"") if names else "null"
+    if folder in ("null", ""):
+        return overrides
+    place = Path(folder)
+    if not (place / "overrides.txt").is_file():
+        raise ConfigError(f"resume={folder} is no run folder: it has no overrides.txt")
+    facts = place / "environment.json"
+    verb = json.loads(facts.read_text(encoding="utf-8")).get("verb") if facts.is_file() else None
+    if verb and verb != command:
+        raise ConfigError(
+            f"resume={folder} is a run of `rlpost {verb}`; continue it with: rlpost {verb} resume={folder}"
+        )
+    old = [line for line in (place / "overrides.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [*(text for text in old if not text.lstrip("+").startswith(("resume=", "run.dir="))), *overrides]
+
+
+def run_checked(cfg: Config) -> dict[str, Any]:
+    """Run a checked configuration in this process."""
+    from rlpost.run.folder import RunFolder
+
+    again = cfg.tree.get("resume")
+    folder = RunFolder.open(again, cfg) if again else RunFolder.create(cfg)
+    module = importlib.import_module(MODULES.get(cfg.command, f"rlpost.trainers.{cfg.command}"))
+    try:
+        result = module.run(cfg, folder) or {}
+    except BaseException as error:
+        told = readable(error, cfg, folder.path)
+        folder.done(told)
+        if told is error:
+            raise
+        raise told from error
+    folder.done(result)
+    if (cfg.tree.get("run") or {}).get("report") and folder.writes:
+        print(f"run folder  {folder.path}\nreport      {folder.report()}", flush=True)
+    return result
+
+
+def readable(error: BaseException, cfg: Config, folder: Path) -> BaseException:
+    """A sentence for an interruption and for exhausted memory; any other error as it is."""
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted(f"interrupted; continue with: rlpost {cfg.command} resume={folder}")
+    text = str(error).lower()
+    memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if memory or (isinstance(error, RuntimeError) and any(words in text for words in MEMORY)):
+        rows = (cfg.tree.get("trainer") or {}).get("per_device_train_batch_size")
+        return OutOfMemory(
+            f"out of memory with trainer.per_device_train_batch_size={rows}; make it smaller and raise "
+            f"trainer.gradient_accumulation_steps by as much, shorten rollout.max_tokens, or use peft=lora "
+            f"({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        )
+    return error
+
+
+def exit_code(work: Callable[[], Any], command: str) -> int:
+    """Do `work`; print an error the way a user can read it and return the documented exit code."""
+    first = config.environment_rank() == 0
+    try:
+        work()
+    except ConfigError as error:
+        if first:
+            print(listed(error.faults, command), file=sys.stderr)
+        return error.exit_code
+    except RlpostError as error:
+        if first:
+            print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def listed(faults: list[str], command: str) -> str:
+    """All faults of a configuration, one on a line."""
+    count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return "\n".join([f"{count} in `rlpost {command}`:", *(f"  {fault}" for fault in faults)])
+
+
+def show(cfg: Config, what: str) -> str:
+    """`--cfg job`: the resolved YAML; `--cfg origin`: with where each value came from; `--info defaults`: the picks."""
+    if what == "job":
+        return config.to_yaml(cfg.tree).rstrip("\n")
+    if what == "defaults":
+        return "\n".join(f"{axis}: {', '.join(names)}" for axis, names in cfg.picks.items())
+    if what == "origin":
+        leaves = config.flatten(cfg.tree)
+        return "\n".join(f"{key}: {value!r}  # {cfg.origin.get(key, COMMAND_LINE)}" for key, value in leaves.items())
+    raise ConfigError(f"cannot show {what!r}; --cfg takes job or origin, --info takes defaults")
+
+
+def in_rank() -> bool:
+    """True inside a process that a launcher of several processes started."""
+    return "LOCAL_RANK" in os.environ
