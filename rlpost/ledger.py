@@ -18,6 +18,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._entries: dict[tuple[str, str], dict[str, Any]] = {}
+        self._merged: set[str] = set()
 
     def _add(self, kind: str, cause: str, count: int, where: list[str]) -> None:
         entry = self._entries.setdefault((kind, cause), {"count": 0, "where": []})
@@ -60,8 +61,15 @@ class Ledger:
         """Plain data for a checkpoint or another rank; `merge` reads it."""
         return {"entries": self.rows()}
 
-    def merge(self, other: Mapping[str, Any]) -> None:
-        """Add what another ledger's `as_dict` holds."""
+    def merge(self, other: Mapping[str, Any], *, once: str | None = None) -> None:
+        """Add what another ledger's `as_dict` holds; with `once`, only the first time that this name is given.
+
+        A file that is read for "train" and again for "test" names its bad rows twice, and they count once.
+        """
+        if once is not None and once in self._merged:
+            return
+        if once is not None:
+            self._merged.add(once)
         for row in other["entries"]:
             self._add(row["kind"], row["cause"], row["count"], list(row["where"]))
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from rlpost.errors import ConfigError, DataError
 from rlpost.types import Task
 
-WORDING = "What is {expression}? Answer with only the number."
+WORDING = "Calculate {expression}. Reply with only the number."
 SPLITS = ("train", "validation", "test")
 DRAW = 20_000  # questions drawn at a time; a range of 0..20 keeps about one in 23 of them
 IDLE = 3  # draws without a new question after which the range counts as exhausted

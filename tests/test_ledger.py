@@ -1,0 +1,60 @@
+"""Counting what could not be used."""
+
+import json
+
+import pytest
+
+from rlpost.errors import DataError
+from rlpost.ledger import EXAMPLES, Ledger
+
+
+def filled(count, cause="too long", kind="drop"):
+    ledger = Ledger()
+    for i in range(count):
+        getattr(ledger, kind)(cause, f"row {i}")
+    return ledger
+
+
+def test_counts_by_kind_and_cause_with_a_few_examples():
+    ledger = filled(7)
+    ledger.cut("too long", "row 9")
+    ledger.fail("timed out", "row 3")
+    assert ledger.rows()[0] == {
+        "kind": "drop",
+        "cause": "too long",
+        "count": 7,
+        "where": [f"row {i}" for i in range(EXAMPLES)],
+    }
+    assert [(r["kind"], r["count"]) for r in ledger.rows()] == [("drop", 7), ("cut", 1), ("fail", 1)]
+    assert (ledger.count(), ledger.count("drop"), ledger.count("fail")) == (9, 7, 1)
+    assert "row 4, ..." in ledger.table() and "timed out (row 3)" in ledger.table()
+
+
+def test_merge_adds_counts_of_ranks_through_json():
+    ledger = filled(2)
+    ledger.merge(json.loads(json.dumps(filled(3).as_dict())))
+    ledger.merge(filled(1, "empty").as_dict())
+    assert [(r["cause"], r["count"]) for r in ledger.rows()] == [("too long", 5), ("empty", 1)]
+
+
+def test_merge_once_ignores_a_second_reading_of_the_same_source():
+    ledger = Ledger()
+    for source in ("a", "a", "b"):
+        ledger.merge(filled(2).as_dict(), once=source)
+    assert ledger.count() == 4
+
+
+@pytest.mark.parametrize(("dropped", "total", "limit", "fatal"), [
+    (1, 3, 0.01, False),  # one row never stops a run
+    (2, 3, 0.01, True),
+    (2, 200, 0.01, False),  # exactly at the share
+    (3, 200, 0.01, True),
+    (3, 200, 0.02, False),
+])  # fmt: skip
+def test_check_stops_past_the_share(dropped, total, limit, fatal):
+    ledger = filled(dropped)
+    ledger.fail("timed out", "row 1")  # only dropped rows count towards the share
+    if not fatal:
+        return ledger.check(total, limit)
+    with pytest.raises(DataError, match=f"{dropped} of {total} rows of the dataset"):
+        ledger.check(total, limit)
