@@ -1,0 +1,88 @@
+"""A toy loop in the shape of a real run: a softmax policy with a row of logits per prompt, and rlpost's own two step functions.
+
+A completion is `length` tokens drawn from the row of its prompt; `reward(prompt, tokens) -> (N,K)` scores it. A claim about a
+method needs no more than this, and runs in seconds.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import Categorical
+
+from rlpost import assemble, step
+from rlpost.config import compose
+from rlpost.step import Method
+from rlpost.types import Scored, TokenBatch
+
+
+def recipe(name: str, *overrides: str) -> Method:
+    """The method of a published recipe, built from its YAML as `rlpost grpo` builds it."""
+    return assemble.method(compose("grpo", [f"recipe={name}", *overrides]).tree)
+
+
+def scored(
+    rewards: Tensor,
+    group: Tensor,
+    mask: Tensor,
+    old_logp: Tensor,
+    weights: Sequence[float] | None = None,
+    **more: object,
+) -> Scored:
+    """A `Scored` record of plain single-turn rows; `more` sets or replaces fields."""
+    n, k = rewards.shape
+    rows, zeros = torch.arange(n), torch.zeros(n, dtype=torch.long)
+    plain = dict(
+        rewards=rewards, weights=torch.tensor(weights or [1.0] * k), reward_names=tuple(f"r{i}" for i in range(k)),
+        group=group, length=mask.sum(-1), role=("policy",) * n, stop=("eos",) * n, parent=-torch.ones_like(rows),
+        fork=zeros, trajectory=rows, index=zeros, turn=zeros, age=zeros, mask=mask, tokens=torch.zeros_like(mask).long(),
+        span=-torch.ones_like(mask).long(), source=(("policy",) * mask.shape[1],) * n, gen_logp=old_logp, old_logp=old_logp,
+    )  # fmt: skip
+    return Scored(**(plain | more))
+
+
+def batch(credit: Scored, logp: Tensor, rows: Tensor | None = None, **more: object) -> TokenBatch:
+    """The micro-batch of the given rows of scored credit."""
+    part = credit if rows is None else step.take(credit, rows)
+    plain = dict(
+        tokens=part.tokens, mask=part.mask, logp=logp, old_logp=part.old_logp, advantage=part.advantage, group=part.group,
+        gen_logp=part.gen_logp, ref_logp=part.ref_logp, length=part.length, role=part.role, stop=part.stop,
+    )  # fmt: skip
+    return TokenBatch(**(plain | more))
+
+
+def train(
+    logits: Tensor, reward: Callable[[Tensor, Tensor], Tensor], method: Method, *, steps: int, lr: float, seed: int,
+    prompts: Callable[[int], Sequence[int]] | None = None, n: int = 8, length: int = 1, updates: int = 1,
+    observe: Callable[[Sequence[int], Scored], None] | None = None,
+) -> list[float]:  # fmt: skip
+    """Train `logits (prompts, V)` in place; returns the mean total reward of the samples of each step.
+
+    `prompts(step)` names the prompts of a step (default: all), `updates` the optimizer steps on the same samples.
+    """
+    torch.manual_seed(seed)
+    logits.requires_grad_(True)
+    optimizer, history = torch.optim.SGD([logits], lr=lr), []
+    for i in range(steps):
+        picked = list(prompts(i)) if prompts else list(range(len(logits)))
+        prompt = torch.tensor(picked).repeat_interleave(n)
+        tokens = Categorical(logits=logits.detach()[prompt]).sample((length,)).T
+        rewards = reward(prompt, tokens)
+        old = logp_of(logits, prompt, tokens).detach()
+        group = torch.arange(len(picked)).repeat_interleave(n)
+        record = scored(rewards, group, torch.ones_like(tokens, dtype=torch.bool), old, tokens=tokens, ref_logp=old)
+        credit = step.score(record, method)
+        history.append(float(step.total_reward(rewards, record.weights).mean()))
+        if observe:
+            observe(picked, credit.scored)
+        for _ in range(updates if len(credit.scored.mask) else 0):
+            kept = batch(credit.scored, logp_of(logits, prompt[credit.keep], tokens[credit.keep]))
+            optimizer.zero_grad()
+            step.loss(kept, method, step.counts(credit.scored))[0].backward()
+            optimizer.step()
+    return history
+
+
+def logp_of(logits: Tensor, prompt: Tensor, tokens: Tensor) -> Tensor:
+    """Log-probability of each token (N,T)."""
+    return torch.log_softmax(logits, -1)[prompt].gather(-1, tokens)
