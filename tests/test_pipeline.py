@@ -1,0 +1,293 @@
+"""Pipelines: order, inheritance, references, resume at the stage, and what is refused before anything runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlpost import pipeline
+from rlpost.config import Config
+from rlpost.errors import ConfigError, DataError, Interrupted
+from rlpost.run import checkpoint, files, summary
+from rlpost.run.folder import RunFolder
+
+
+class Runner:
+    """A stand-in that notes what it is asked to run and answers with numbers that depend on it."""
+
+    def __init__(self, fail_at: str = "", error: Exception | None = None):
+        self.calls, self.fail_at, self.error = [], fail_at, error
+
+    def __call__(self, verb: str, overrides: list[str], folder: Path) -> dict:
+        if self.fail_at and str(folder).endswith(self.fail_at):
+            raise self.error or RuntimeError("stopped")
+        self.calls.append((verb, overrides, folder))
+        seed = next((int(text[5:]) for text in reversed(overrides) if text.startswith("seed=")), 0)
+        bonus = 0.1 if "bonus=on" in overrides else 0.0
+        return {
+            "objective": seed / 10 + bonus,
+            "minutes": 2.5,
+            "held_out": {"after": [0.5 + bonus * seed, 0.4, 0.6, 9]},
+        }
+
+
+def config(tmp_path, tree: dict, **more) -> Config:
+    base = {"seed": 0, "run": {"dir": str(tmp_path / "p")}, "pipeline": tree}
+    return Config("run", base, {}, more.get("picks", {}), [])
+
+
+def labels(tree: dict) -> list[str]:
+    return [stage.label for stage in pipeline.plan(tree)]
+
+
+def faults(tree: dict) -> str:
+    with pytest.raises(ConfigError) as caught:
+        pipeline.plan(tree)
+    return "\n".join(caught.value.faults)
+
+
+LINE = {
+    "with": ["model=tiny"],
+    "stages": [
+        {"name": "before", "run": "eval"},
+        {"name": "sft", "run": "sft", "with": ["trainer.max_steps=4"]},
+        {"name": "rl", "run": "grpo", "init": "sft", "with": ["model=video_tiny", "limit=<sft.minutes>"]},
+        {"name": "after", "run": "eval", "init": "rl"},
+    ],
+}
+
+
+def test_stages_run_in_order_with_what_they_inherit(tmp_path):
+    cfg = config(tmp_path, LINE, picks={"debug": ["smoke"]})
+    folder, runner = RunFolder.create(cfg), Runner()
+    result = pipeline.run(cfg, folder, runner)
+    root = folder.path
+    shared = ["seed=0", "debug=smoke"]
+    assert runner.calls == [
+        ("eval", [*shared, "model=tiny"], root / "before"),
+        ("sft", [*shared, "model=tiny", "trainer.max_steps=4"], root / "sft"),
+        ("grpo", [*shared, "model=video_tiny", "limit=2.5", f"init={root / 'sft' / 'model'}"], root / "rl"),
+        ("eval", [*shared, "model=tiny", f"init={root / 'rl' / 'model'}"], root / "after"),
+    ]
+    assert result["minutes"] == 10.0
+    assert result["objective"] == 0.0
+    saved = json.loads((root / "summary.json").read_text())
+    assert [stage["status"] for stage in saved["stages"]] == ["ok"] * 4
+    page = folder.report().read_text()
+    assert 'href="rl/report.html"' in page
+
+
+def test_a_pipeline_continues_at_the_stage_that_stopped(tmp_path):
+    cfg = config(tmp_path, LINE)
+    folder = RunFolder.create(cfg)
+    first = Runner(fail_at="rl")
+    with pytest.raises(RuntimeError, match="stopped"):
+        pipeline.run(cfg, folder, first)
+    assert len(first.calls) == 2
+    waiting = json.loads((folder.path / "summary.json").read_text())["stages"]
+    assert [stage["status"] for stage in waiting] == ["ok", "ok", "waiting", "waiting"]
+    second = Runner()
+    result = pipeline.run(cfg, RunFolder.open(folder.path, cfg), second)
+    assert [call[2].name for call in second.calls] == ["rl", "after"]
+    assert "limit=2.5" in second.calls[0][1]
+    assert result["minutes"] == 10.0
+
+
+def test_a_finished_stage_with_other_settings_is_not_taken_for_this_one(tmp_path):
+    folder = RunFolder.create(config(tmp_path, LINE))
+    pipeline.run(config(tmp_path, LINE), folder, Runner())
+    other = {**LINE, "with": ["model=smollm2"]}
+    with pytest.raises(ConfigError, match=r"before, sft, after .* ran with other settings"):
+        pipeline.run(config(tmp_path, other), folder, Runner())
+
+
+def test_errors_name_the_stage_and_how_to_go_on(tmp_path):
+    cfg = config(tmp_path, LINE)
+    folder = RunFolder.create(cfg)
+    with pytest.raises(Interrupted, match=r"stage sft: saved\. The pipeline continues with resume=") as caught:
+        pipeline.run(cfg, folder, Runner(fail_at="sft", error=Interrupted("saved.")))
+    assert caught.value.exit_code == 130
+    with pytest.raises(ConfigError) as caught:
+        pipeline.run(cfg, folder, Runner(fail_at="sft", error=ConfigError(["a", "b"])))
+    assert caught.value.faults == ["stage sft: a", "stage sft: b"]
+    with pytest.raises(DataError, match="stage sft: bad"):
+        pipeline.run(cfg, folder, Runner(fail_at="sft", error=DataError("bad.")))
+
+
+MATRIX = {
+    "with": {"all": ["model=tiny"], "grpo": ["trainer.max_steps=3"]},
+    "stages": [
+        {"name": "start", "run": "eval"},
+        {
+            "name": "arms",
+            "each": {"seed": [0, 1, 2], "arm": {"on": ["bonus=on"], "off": []}},
+            "stages": [{"name": "sft", "run": "sft"}, {"name": "rl", "run": "grpo", "init": "sft"}],
+        },
+    ],
+}
+
+
+def test_each_makes_a_matrix_of_seeds_and_arms():
+    stages = pipeline.plan(MATRIX, ["seed=9"])
+    assert len(stages) == 13
+    assert stages[2].label == "arms-seed=0,arm=on/rl"
+    assert stages[2].init == ("arms-seed=0,arm=on", "sft")
+    assert stages[2].overrides == ("seed=0", "model=tiny", "trainer.max_steps=3", "bonus=on")
+    assert stages[11].overrides == ("seed=2", "model=tiny")
+    assert stages[11].cell == (("seed", "2"), ("arm", "off"))
+    assert stages[0].overrides == ("seed=9", "model=tiny")
+
+
+def test_the_table_gives_mean_and_error_over_seeds_and_paired_differences(tmp_path):
+    stages = [
+        {"name": "start", "run": "eval"},
+        {
+            "name": "s",
+            "each": {"seed": [0, 1, 2]},
+            "stages": [{"name": "on", "run": "grpo", "with": ["bonus=on"]}, {"name": "off", "run": "grpo"}],
+        },
+    ]
+    rows = {"start": "start", "with": "on", "without": "off", "gain": ["on", "off"], "over start": ["on", "start"]}
+    columns = {"acc": "held_out.after", "objective": "objective", "nothing": "x.y"}
+    tree = {"stages": stages, "table": [{"title": "Arms", "columns": columns, "rows": rows}]}
+    cfg = config(tmp_path, tree)
+    table = pipeline.run(cfg, RunFolder.create(cfg), Runner())["tables"][0]
+    # with the bonus: acc .5, .6, .7; without: .5 each; differences 0, .1, .2: standard error .1 / sqrt(3)
+    assert table["columns"] == ["", "acc", "objective", "nothing"]
+    assert table["rows"] == [
+        ["start", "0.500", "0.000", "–"],
+        ["with", "0.600 ± 0.058", "0.200 ± 0.058", "–"],
+        ["without", "0.500 ± 0.000", "0.100 ± 0.058", "–"],
+        ["gain", "0.100 ± 0.058", "0.100 ± 0.000", "–"],
+        ["over start", "0.100 ± 0.058", "0.200 ± 0.058", "–"],
+    ]
+    assert "up to 3 runs" in table["note"]
+
+
+def test_times_goes_on_from_its_own_model_of_the_round_before():
+    tree = {
+        "stages": [
+            {"name": "sft", "run": "sft"},
+            {
+                "name": "loop",
+                "times": 2,
+                "stages": [
+                    {"name": "generator", "run": "grpo", "init": "sft", "times": 2},
+                    {"name": "verifier", "run": "grpo"},
+                    {"name": "test", "run": "eval", "init": "generator"},
+                ],
+            },
+            {"name": "last", "run": "eval", "init": "verifier"},
+        ]
+    }
+    stages = pipeline.plan(tree)
+    starts = [(stage.label, "/".join(stage.init or ())) for stage in stages]
+    assert starts == [
+        ("sft", ""),
+        ("loop-1/generator-1", "sft"),
+        ("loop-1/generator-2", "loop-1/generator-1"),
+        ("loop-1/verifier", ""),
+        ("loop-1/test", "loop-1/generator-2"),
+        ("loop-2/generator-1", "loop-1/generator-2"),
+        ("loop-2/generator-2", "loop-2/generator-1"),
+        ("loop-2/verifier", "loop-1/verifier"),
+        ("loop-2/test", "loop-2/generator-2"),
+        ("last", "loop-2/verifier"),
+    ]
+
+
+def test_every_fault_is_found_before_anything_runs():
+    text = faults(
+        {
+            "stagez": [],
+            "stages": [
+                {"name": "a", "run": "sftt"},
+                {"name": "b", "run": "sft", "init": "bb", "kep": 1},
+                {"name": "c", "run": "sft", "keep": ["optimizer"], "data": {"from": "b"}, "models.verifier": "b"},
+                {"name": "d", "run": "sft", "times": 0},
+                {"name": "e"},
+                {"name": "f", "run": "sft", "with": "x=1", "each": {"seed": 3}},
+                "g",
+                {"name": "h/i", "run": "sft"},
+                {"name": "j", "run": "grpo", "with": ["x=<k.minutes>"]},
+                {"name": "j", "run": "eval"},
+                {"name": "l", "run": "eval", "with": {"trainn": ["x=1"]}},
+                {"name": "m", "run": "sft", "init": "l"},
+                {"name": "n", "run": "sft", "init": "never"},
+                {"name": "o", "times": 2, "stages": [{"name": "q", "run": "sft", "each": {"seed": [1]}}]},
+            ],
+            "table": [{"title": "t", "columns": {"a": "b"}, "rows": {"r": "zz", "s": ["j", "j", "j"]}}, {"title": 1}],
+        }
+    )
+    for part in (
+        "unknown key pipeline.stagez; did you mean 'stages'?",
+        "stage a: run='sftt' is no verb; there are sft, grpo, dpo, reward, eval, sample",
+        "stage b: unknown key 'kep'",
+        "(keep) is not available yet",
+        "(data) is not available yet",
+        "(models.<role>) is not available yet",
+        "stage d: times must be a whole number from 1, not 0",
+        "stage e must have either run: <verb> or stages: [...]",
+        "stage f: each must map keys",
+        "stage 6 must be a mapping",
+        "not 'h/i'",
+        "stage j: <k. ...> in an override is no earlier stage",
+        "stage j: there are two stages of this name",
+        "stage l: with.trainn is no verb",
+        "stage m: init=l is `eval`, which saves no model",
+        "stage n: init=never is no earlier stage",
+        "stage o-1/q: each stands outside of times",
+        "pipeline.table.0.rows.r: there is no stage 'zz'",
+        "pipeline.table.0.rows.s must be a stage",
+        "pipeline.table.1 must have title, columns and rows",
+    ):
+        assert part in text, part
+    assert "no stages" in faults({})
+    assert "not 'x=1'" in faults({"stages": [{"name": "f", "run": "sft", "with": "x=1"}]})
+
+
+def test_names_inside_one_cell_are_unknown_outside_of_it():
+    tree = {**MATRIX, "stages": [*MATRIX["stages"], {"name": "last", "run": "eval", "init": "rl"}]}
+    assert "init=rl is no earlier stage" in faults(tree)
+
+
+def test_the_configuration_of_every_stage_is_checked_before_the_first_runs(tmp_path):
+    tree = {
+        "stages": [
+            {"name": "sft", "run": "sft", "with": ["model=tiny", "trainer.max_stepz=1"]},
+            {"name": "rl", "run": "grpo", "with": ["modle=tiny"]},
+        ]
+    }
+    cfg = config(tmp_path, tree)
+    found = "\n".join(pipeline.faults(cfg))
+    assert "stage sft: " in found
+    assert "did you mean 'max_steps'?" in found
+    assert "stage rl: " in found
+    assert pipeline.faults(config(tmp_path, {"stages": []}))
+    with pytest.raises(ConfigError, match="stage rl"):
+        pipeline.run(cfg, RunFolder.create(cfg))
+    assert not (tmp_path / "p" / "sft").exists()
+
+
+def test_a_stage_without_a_checkpoint_starts_anew_and_what_it_left_is_put_aside(tmp_path):
+    place = tmp_path / "sft"
+    assert not pipeline._resumable(place)
+    place.mkdir()
+    files.write(place / "config.yaml", "seed: 0\n")
+    files.write(place / "metrics.jsonl", "{}\n")
+    assert not pipeline._resumable(place)
+    assert (tmp_path / "sft.stopped-1" / "metrics.jsonl").exists()
+    place.mkdir()
+    files.write(place / "config.yaml", "seed: 0\n")
+    with checkpoint.atomic_folder(place / "checkpoints" / "step-000002") as partial:
+        (partial / "x").write_text("x")
+    assert pipeline._resumable(place)
+
+
+def test_lookup():
+    result = {"held_out": {"after": {"mean": 0.5, "low": 0.1, "high": 0.9}}, "pass@1": [0.25, 0, 1], "ok": True}
+    assert summary.lookup(result, "held_out.after") == 0.5
+    assert summary.lookup(result, "held_out.after.low") == 0.1
+    assert summary.lookup(result, "pass@1") == 0.25
+    assert summary.lookup(result, "ok") is None
+    assert summary.lookup(result, "held_out.x.y") is None
