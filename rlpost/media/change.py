@@ -15,8 +15,8 @@ def named(change: str, seed: int) -> str:
 def changed(frames: np.ndarray, change: str) -> np.ndarray:
     """Apply a change to (F,H,W,3) frames. The number of frames and so of placeholder tokens never changes.
 
-    shuffle: a uniform permutation (the identity included, as in the paper). reverse: last frame first. drop: every frame
-    shows the first one, so that motion and order are gone. blank: mid-grey frames, so that all of the video is gone.
+    shuffle: a uniform permutation (the identity included, as in the paper). reverse: last frame first. drop: every
+    frame shows the first one, so motion and order are gone. blank: mid-grey frames, so all of the video is gone.
     """
     if not change:
         return frames

@@ -22,7 +22,7 @@ class FrameSettings:
 
 
 def frame_count(total: int, video_fps: float, settings: FrameSettings) -> int:
-    """How many of `total` frames are taken: as many as `fps` asks for, within the limits, a multiple of `frame_factor`."""
+    """How many of `total` frames are taken: what `fps` asks for, within the limits, a multiple of `frame_factor`."""
     factor = settings.frame_factor
     if total < factor:
         raise ValueError(f"the window holds {total} frame(s), at least {factor} are needed: widen it")

@@ -1,7 +1,7 @@
 """Rendered clips with a question, its answer and a rationale that goes through the clip part by part.
 
-A clip has FRAMES frames at RATE per second, two seconds that the tiny model sees in four parts. Every function takes a random
-generator and returns a Scene. A scene is tagged `time` when shuffling the frames destroys its answer, `other` when it does not.
+A clip has FRAMES frames at RATE per second, two seconds that the tiny model sees in four parts. Every function takes a
+random generator and returns a Scene, tagged `time` when shuffling the frames destroys its answer, else `other`.
 """
 
 import random

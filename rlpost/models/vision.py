@@ -1,11 +1,12 @@
 """Images and videos as inputs of Qwen vision towers, without torchvision: patches, grids and seconds per grid step."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.image_processing_base import ImageProcessingMixin
 
 from rlpost.errors import DataError, ModelError
 from rlpost.media.change import changed
@@ -23,8 +24,8 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 class QwenVision:
     """Encodes media for a Qwen vision tower. `frames` says how videos are sampled, the pixel limits hold for images.
 
-    A medium's `change` (what a contrast does to the frames) is applied after decoding, so every arm of a contrast shares
-    one decoded copy and has the same number of tokens.
+    A medium's `change` (what a contrast does to the frames) is applied after decoding, so every arm of a contrast
+    shares one decoded copy and has the same number of tokens.
     """
 
     frames: FrameSettings = field(default_factory=FrameSettings)
@@ -45,8 +46,8 @@ class QwenVision:
     def __post_init__(self):
         if self.frames.factor != self.patch_size * self.merge:
             raise ModelError(
-                f"frames are sized to multiples of {self.frames.factor} but the model merges patches of {self.patch_size} "
-                f"pixels {self.merge} by {self.merge}: set factor to {self.patch_size * self.merge}"
+                f"frames are sized to multiples of {self.frames.factor} but the model merges {self.merge} by {self.merge} "
+                f"patches of {self.patch_size} pixels: set factor to {self.patch_size * self.merge}"
             )
         self.decoder = Decoder(self.frames, limit_s=self.limit_s, cache_mb=self.cache_mb)
 
@@ -81,7 +82,7 @@ class QwenVision:
         return Clip(changed(frames, media.change), float(media.fps or 0.0))
 
     def image(self, frame: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Patches (P, 3*temporal*patch*patch) and grid (1,3) of an image: one frame, repeated to fill a temporal patch."""
+        """Patches (P, 3*temporal*patch^2) and grid (1,3) of an image: one frame, repeated to fill a temporal patch."""
         frame = self._fit(frame, self.image_min_pixels, self.image_max_pixels)
         return self._patches(np.repeat(frame[None], self.temporal, axis=0))
 
@@ -110,3 +111,37 @@ class QwenVision:
         blocks = blocks.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7)
         flat = np.ascontiguousarray(blocks).reshape(steps * rows * columns, 3 * t * p * p)
         return torch.from_numpy(flat), torch.tensor([[steps, rows, columns]])
+
+
+def hub_media(
+    model: Any, tokenizer: Any, source: str, revision: str | None, frames: FrameSettings | None = None
+) -> QwenVision:
+    """The media encoder of a loaded vision-language model, from its configuration and its saved preprocessor.
+
+    Raises ModelError for an architecture whose media this project does not encode.
+    """
+    config = model.config
+    vision = config.vision_config
+    needed = ("patch_size", "spatial_merge_size", "temporal_patch_size")
+    if not config.model_type.startswith(("qwen2_vl", "qwen2_5_vl")) or not all(hasattr(vision, n) for n in needed):
+        raise ModelError(
+            f"media of a {config.model_type} model cannot be encoded; use a Qwen2-VL or Qwen2.5-VL, or a text model"
+        )
+    saved, _ = ImageProcessingMixin.get_image_processor_dict(source, revision=revision)
+    size = saved.get("size") or {}
+    factor = vision.patch_size * vision.spatial_merge_size
+    frames = replace(frames or FrameSettings(), factor=factor, frame_factor=vision.temporal_patch_size)
+    names = {kind: tokenizer.convert_ids_to_tokens(getattr(config, f"{kind}_token_id")) for kind in ("image", "video")}
+    edges = [tokenizer.convert_ids_to_tokens(getattr(config, f"vision_{edge}_token_id")) for edge in ("start", "end")]
+    return QwenVision(
+        frames=frames,
+        patch_size=vision.patch_size,
+        merge=vision.spatial_merge_size,
+        temporal=vision.temporal_patch_size,
+        image_min_pixels=saved.get("min_pixels") or size.get("shortest_edge") or 56 * 56,
+        image_max_pixels=saved.get("max_pixels") or size.get("longest_edge") or 1280 * 28 * 28,
+        mean=tuple(saved.get("image_mean") or CLIP_MEAN),
+        std=tuple(saved.get("image_std") or CLIP_STD),
+        placeholders=names,
+        special_tokens=(*edges, *names.values()),
+    )
