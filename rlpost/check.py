@@ -24,6 +24,10 @@ def faults(cfg: Config) -> list[str]:
         found += _axis_faults(cfg, axis)
     for name, node in (cfg.tree.get("schedules") or {}).items():
         found += node_faults(node, Place(f"schedules.{name}", "schedules", cfg.command))
+    if cfg.command == "run":
+        from rlpost.pipeline import faults as pipeline_faults
+
+        found += pipeline_faults(cfg)
     if cfg.command == "grpo":
         found += batch_faults(cfg.tree)
         found += _lonely_group(cfg.tree)
@@ -37,8 +41,8 @@ def _unknown_keys(cfg: Config, axes: list[str]) -> list[str]:
         if key not in legal or (key not in cfg.schema and key not in axes and key not in FREE):
             hint = near(key, legal) or f"; the keys are {', '.join(dict.fromkeys(legal))}"
             found.append(f"unknown key {key!r}{hint}")
-        elif key == "run":
-            found += _plain_keys(key, value, cfg.schema.get(key) or {})
+        elif key in cfg.schema and key not in axes and key not in FREE and isinstance(cfg.schema[key], dict):
+            found += _plain_keys(key, value, cfg.schema[key])
     for key, annotation in TYPES.items():
         node: Any = cfg.tree
         for part in key.split("."):

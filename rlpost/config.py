@@ -1,10 +1,7 @@
 """Composition: Hydra picks the options, values are laid over them as if forced, and plain dictionaries leave."""
 
-import functools
-import importlib
-import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +19,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlpost import catalogue
 from rlpost.errors import ConfigError
+from rlpost.nodes import RESERVED, ROLLOUT_RESERVED, build
+from rlpost.origin import flatten, nearest_origin, origins, picks_of
 
-RESERVED = frozenset({"_target_", "weight", "coef", "when", "aggregate", "renormalise"})
-ROLLOUT_RESERVED = frozenset({"num_generations", "max_tokens", "temperature", "top_p", "top_k", "engine"})
 COMMAND_LINE = "command line"
+
+__all__ = ["RESERVED", "ROLLOUT_RESERVED", "Config", "build", "check", "compose", "flatten", "sweep_plan", "to_yaml"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Config:
     cfg, files = _compose_groups(command, request)
     _lay_debug(cfg, command)
     base = OmegaConf.to_container(cfg, resolve=False)
-    origin = _origins(files, command, request.roots)
+    origin = origins(files, command, request.roots)
     for override in request.values:
         _apply(cfg, override, origin, request.faults)
     tree = _resolve(cfg, request.faults)
@@ -75,8 +74,8 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Config:
     return Config(
         command=command,
         tree=tree,
-        origin={key: origin.get(key, _nearest_origin(key, origin)) for key in flatten(tree)},
-        picks=_picks(files),
+        origin={key: origin.get(key, nearest_origin(key, origin)) for key in flatten(tree)},
+        picks=picks_of(files),
         overrides=list(overrides),
         faults=request.faults,
         warnings=_clashes(request),
@@ -93,31 +92,77 @@ def check(cfg: Config) -> None:
         raise ConfigError(list(dict.fromkeys(found)))
 
 
-def build(node: dict[str, Any]) -> Callable[..., Any] | Any:
-    """Turn a checked node into what it names: a function with its knobs bound, or an instance of a class."""
-    if not isinstance(node, dict) or "_target_" not in node:
-        raise ConfigError(f"cannot build {node!r}: a node names its function in _target_")
-    made = _import(str(node["_target_"]))
-    parameters = inspect.signature(made).parameters
-    skip = RESERVED | (ROLLOUT_RESERVED - set(parameters))
-    knobs = {key: _build_value(value) for key, value in node.items() if key not in skip}
-    return made(**knobs) if inspect.isclass(made) else functools.partial(made, **knobs)
+@dataclass(frozen=True)
+class SweepPlan:
+    """A sweep for Hydra: overrides with values forced, the keys that vary, and the folder if the user named one."""
+
+    overrides: list[str]
+    swept: list[str]
+    folder: str | None
+
+
+def sweep_plan(command: str, overrides: Sequence[str]) -> SweepPlan:
+    """Check each value of each swept key with the others at their first value, then hand Hydra what it can take.
+
+    Raises ConfigError with the faults of all values. Combinations are judged by the jobs.
+    """
+    if any(text.lstrip("+").startswith("resume=") for text in overrides):
+        raise ConfigError("resume= continues one run and cannot be swept; leave -m out")
+    parser = OverridesParser.create()
+    parsed: dict[str, Override] = {}
+    faults: list[str] = []
+    for text in overrides:
+        try:
+            parsed[text] = parser.parse_override(text)
+        except HydraException as error:
+            faults.append(f"cannot read the override {text!r} ({str(error).splitlines()[0]}); quote spaces and commas")
+    if faults:
+        raise ConfigError(faults)
+    values = {text: _sweep_values(override) for text, override in parsed.items()}
+    first = {text: one[0] for text, one in values.items()}
+    faults += _sweep_faults(command, [*first.values()])
+    for text, choices in values.items():
+        for choice in choices[1:]:
+            faults += _sweep_faults(command, [*({**first, text: choice}.values())])
+    if faults:
+        raise ConfigError(list(dict.fromkeys(faults)))
+    folders = catalogue.axes(search_roots(list(first.values())))
+    forced = [_forced(text, override, folders) for text, override in parsed.items()]
+    swept = [o.key_or_group for o in parsed.values() if o.is_sweep_override() and not o.is_hydra_override()]
+    named = [o.value() for o in parsed.values() if o.key_or_group == "hydra.sweep.dir"]
+    return SweepPlan(forced, swept, str(named[-1]) if named else None)
+
+
+def _sweep_values(override: Override) -> list[str]:
+    """The overrides that a swept one stands for; the ends of an interval, from which a sweeper draws."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    key = override.get_key_element()
+    if override.is_interval_sweep():
+        interval = override.value()
+        return [f"{key}={interval.start}", f"{key}={interval.end}"]  # type: ignore[union-attr]
+    return [f"{key}={text}" for text in override.sweep_string_iterator()]
+
+
+def _sweep_faults(command: str, overrides: list[str]) -> list[str]:
+    try:
+        check(compose(command, overrides))
+    except ConfigError as error:
+        return error.faults
+    return []
+
+
+def _forced(text: str, override: Override, folders: list[str]) -> str:
+    """Hydra refuses keys that no YAML has; rlpost has judged them, so they are forced."""
+    plain = override.is_hydra_override() or override.key_or_group.startswith(("hydra.", "hydra/"))
+    if plain or override.key_or_group in folders or override.is_delete():
+        return text
+    return f"++{text.lstrip('+')}"
 
 
 def to_yaml(tree: dict[str, Any]) -> str:
     """A tree as YAML that composes to the same values."""
     return OmegaConf.to_yaml(OmegaConf.create(tree))
-
-
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of a tree by dotted key; an empty dictionary is a leaf."""
-    if isinstance(tree, dict) and tree:
-        return {
-            k: v
-            for key, value in tree.items()
-            for k, v in flatten(value, f"{prefix}.{key}" if prefix else str(key)).items()
-        }
-    return {prefix: tree} if prefix else {}
 
 
 def search_roots(overrides: Sequence[str]) -> list[Path]:
@@ -230,6 +275,8 @@ def _fits(command: str, name: str, path: Path, request: _Request) -> bool:
 
 def _compose_groups(command: str, request: _Request) -> tuple[DictConfig, list[Any]]:
     overrides = [*request.hydra, *request.picks]
+    outer = GlobalHydra.instance()
+    running, outer.hydra = outer.hydra, None
     try:
         with initialize_config_dir(config_dir=str(request.roots[0]), version_base="1.3"):
             cfg = hydra_compose(config_name=command, overrides=overrides)
@@ -238,6 +285,8 @@ def _compose_groups(command: str, request: _Request) -> tuple[DictConfig, list[A
     except (HydraException, OmegaConfBaseException) as error:
         request.faults.append(" ".join(str(error).split()))
         raise ConfigError(request.faults) from error
+    finally:
+        outer.hydra = running  # inside a job of a sweep, Hydra's own instance goes on
     OmegaConf.set_struct(cfg, False)
     return cfg, [d for d in found if d.config_path and not str(d.config_path).startswith("hydra/")]
 
@@ -291,42 +340,6 @@ def _resolve(cfg: DictConfig, faults: list[str]) -> dict[str, Any]:
     return {str(key): value for key, value in tree.items()}
 
 
-def _origins(files: list[Any], command: str, roots: list[Path]) -> dict[str, str]:
-    """Which file set each leaf: later files win, as in the composition."""
-    origin: dict[str, str] = {}
-    for default in files:
-        path = next(
-            (r / f"{default.config_path}.yaml" for r in roots if (r / f"{default.config_path}.yaml").is_file()), None
-        )
-        if path is None:
-            continue
-        data = {k: v for k, v in catalogue.read_yaml(path).items() if k != "defaults"}
-        prefix = default.package or ""
-        if prefix == "debug":
-            prefix, data = "", data.get(command) or {}
-        name = f"recipes/{default.config_path}.yaml" if path.is_relative_to(roots[0]) else str(path)
-        origin.update(dict.fromkeys(flatten(data, prefix), name))
-    return origin
-
-
-def _nearest_origin(key: str, origin: dict[str, str]) -> str:
-    """Origin of a leaf that came in below a key, such as through an interpolation."""
-    while "." in key:
-        key = key.rpartition(".")[0]
-        if key in origin:
-            return origin[key]
-    return "composed"
-
-
-def _picks(files: list[Any]) -> dict[str, list[str]]:
-    picks: dict[str, list[str]] = {}
-    for default in files:
-        axis, _, name = str(default.config_path).partition("/")
-        if name:
-            picks.setdefault(axis, []).append(name)
-    return picks
-
-
 def _clashes(request: _Request) -> list[str]:
     """Axes that two recipes pick differently: the later one wins, and the user is told."""
     legal = catalogue.options("recipe", request.roots)
@@ -341,39 +354,6 @@ def _clashes(request: _Request) -> list[str]:
                 )
             seen[axis] = (recipe, option)
     return lines
-
-
-def _build_value(value: Any) -> Any:
-    if isinstance(value, dict) and "_target_" in value:
-        return build(value)
-    return value
-
-
-def _import(target: str) -> Any:
-    module, _, name = target.rpartition(".")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except ModuleNotFoundError as error:
-        if error.name and module.startswith(error.name):
-            raise ConfigError(f"_target_ {target!r}: there is no module {error.name!r}") from error
-        raise ConfigError(
-            f"{target} needs the package {error.name!r}, which is not installed; {_extra(error.name)}"
-        ) from error
-    except AttributeError as error:
-        raise ConfigError(f"_target_ {target!r}: module {module} has no {name!r}") from error
-
-
-def _extra(package: str | None) -> str:
-    extras = {
-        "av": "video",
-        "PIL": "video",
-        "sacrebleu": "text",
-        "rouge_score": "text",
-        "vllm": "vllm",
-        "deepspeed": "deepspeed",
-    }
-    extra = extras.get((package or "").split(".")[0])
-    return f"pip install 'rlpost[{extra}]'" if extra else f"pip install {package}"
 
 
 def environment_rank() -> int:

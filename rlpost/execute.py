@@ -1,4 +1,4 @@
-"""One run from its overrides: compose, check, relaunch where several processes are asked for, folder, trainer, outcome."""
+"""One run from its overrides: compose, check, relaunch under a launcher, run folder, trainer, outcome."""
 
 import importlib
 import json
@@ -18,7 +18,7 @@ MEMORY = "allocate memory", "out of memory"
 
 
 def execute(command: str, overrides: list[str]) -> dict[str, Any]:
-    """Run a verb and return its result, which is also in `done.json`. Raises what went wrong, after writing it there."""
+    """Run a verb; its result, or what went wrong before it is raised, is also in `done.json`."""
     cfg = prepare(command, overrides)
     if launch.wanted(cfg):
         return launch.relaunch(cfg)

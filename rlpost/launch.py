@@ -1,4 +1,4 @@
-"""Several processes: start the same command again under torchrun or accelerate; inside its ranks nothing is relaunched."""
+"""Several processes: start the same command again under torchrun or accelerate; its ranks do not relaunch."""
 
 import json
 import os

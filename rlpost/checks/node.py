@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlpost.checks.annotation import allows_float, wrong
-from rlpost.config import RESERVED, ROLLOUT_RESERVED
+from rlpost.nodes import RESERVED, ROLLOUT_RESERVED
 from rlpost.source import Signature, TargetMissing, signature, source_of
 from rlpost.words import near
 

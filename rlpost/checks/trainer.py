@@ -22,7 +22,7 @@ _ANY = {
 _CLIP = "objective.clip_low and objective.clip_high"
 OWNED: dict[str, dict[str, str]] = {
     "grpo": {
-        "beta": "regularizer=[kl] and regularizer.kl.coef",
+        "beta": "regularizer=[kl_k3] and regularizer.kl_k3.coef",
         "loss_type": "objective and aggregate, or a recipe such as recipe=dapo",
         "temperature": "rollout.temperature",
         "top_p": "rollout.top_p",

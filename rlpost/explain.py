@@ -1,0 +1,168 @@
+"""`rlpost recipes` and `rlpost explain`: what there is and what it does, from recipes, signatures and docstrings."""
+
+import json
+from collections.abc import Iterable
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rlpost import catalogue
+from rlpost.errors import ConfigError
+from rlpost.nodes import RESERVED, ROLLOUT_RESERVED
+from rlpost.source import signature
+from rlpost.words import near
+
+HIDDEN_AXES = ("recipe", "trainer", "launch", "logger", "debug", "pipeline")
+
+
+def listing(axis: str | None, text: str | None, as_json: bool, folder: Path | None) -> str:
+    """All recipes, or the options of `axis`, that contain `text`."""
+    roots = _roots(folder)
+    known = [name for name in catalogue.axes(roots) if name != "recipe"]
+    if axis and axis not in known:
+        raise ConfigError(f"unknown axis {axis!r}{near(axis, known)}; there are {', '.join(known)}")
+    rows = [option(axis, n, p) for n, p in catalogue.options(axis, roots).items()] if axis else recipes(roots)
+    if text:
+        rows = [row for row in rows if text.lower() in json.dumps(row, ensure_ascii=False).lower()]
+    if as_json:
+        return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
+    if not rows:
+        return f"nothing contains {text!r}; rlpost recipes lists everything\n" if text else "there is none\n"
+    columns = ("name", "line", "reads", "paper") if axis else ("name", "command", "title", "paper", "claim")
+    return _table(columns, rows)
+
+
+def recipes(roots: list[Path]) -> list[dict[str, Any]]:
+    """Every recipe with its `about`."""
+    rows = []
+    for name, path in catalogue.options("recipe", roots).items():
+        about = (catalogue.read_yaml(path).get("about") or {}).get(name) or {}
+        rows.append({"name": name, "command": ", ".join(catalogue.commands_of(path)), **about})
+    return rows
+
+
+def option(axis: str, name: str, path: Path, chosen: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One option: its function, what it reads, its knobs with default and value, and its docstring."""
+    node = catalogue.read_yaml(path) if chosen is None else chosen
+    row: dict[str, Any] = {"name": name, "axis": axis, "target": node.get("_target_")}
+    if not row["target"]:
+        return {**row, "line": _comment(path), "values": {k: v for k, v in node.items() if k != "defaults"}}
+    sig = signature(str(row["target"]))
+    reserved = RESERVED | (ROLLOUT_RESERVED if axis == "rollout" else frozenset())
+    knobs = {
+        key: {"type": knob.annotation, "default": None if knob.required else knob.default, "value": node.get(key)}
+        for key, knob in sig.knobs.items()
+    }
+    return {
+        **row,
+        "line": sig.doc.line,
+        "reads": ", ".join(sig.reads),
+        "paper": sig.doc.sections.get("Paper", "").split("\n")[0],
+        "knobs": knobs,
+        "set": {k: v for k, v in node.items() if k in reserved - {"_target_"}},
+        "sections": sig.doc.sections,
+        "assumed": list(sig.doc.assumed),
+    }
+
+
+def explain(name: str, as_json: bool, folder: Path | None) -> str:
+    """What a recipe or an option is, as text or JSON. Raises ConfigError with did-you-mean for an unknown name."""
+    roots = _roots(folder)
+    axis, equals, wanted = name.rpartition("=")
+    places = {a: catalogue.options(a, roots) for a in catalogue.axes(roots)}
+    if equals and axis not in places:
+        raise ConfigError(f"unknown axis {axis!r}{near(axis, places)}; there are {', '.join(places)}")
+    found = [(a, options[wanted]) for a, options in places.items() if wanted in options and axis in ("", a)]
+    if not found:
+        names = [n for a, options in places.items() if axis in ("", a) for n in options]
+        raise ConfigError(f"unknown recipe or option {name!r}{near(wanted, names)}; rlpost recipes lists the recipes")
+    found.sort(key=lambda place: place[0] != "recipe")
+    if not axis and found[0][0] == "recipe":
+        found = found[:1]
+    facts = [recipe(wanted, p, roots) if a == "recipe" else option(a, wanted, p) for a, p in found]
+    if as_json:
+        return json.dumps(facts[0] if len(facts) == 1 else facts, indent=1, ensure_ascii=False) + "\n"
+    return "\n".join(_recipe_text(fact) if "picks" in fact else _option_text(fact) for fact in facts)
+
+
+def recipe(name: str, path: Path, roots: list[Path]) -> dict[str, Any]:
+    """A recipe: its `about`, the commands it is for, what it picks instead of the defaults, and each picked option."""
+    data = catalogue.read_yaml(path)
+    commands = catalogue.commands_of(path)
+    defaults = catalogue.command_axes(commands[0]) if commands else {}
+    picks = catalogue.defaults_of(data)
+    parts = []
+    for axis, value in picks.items():
+        for one in value if isinstance(value, list) else [value]:
+            place = catalogue.options(axis, roots).get(str(one))
+            if place:
+                parts.append(option(axis, str(one), place))
+    return {
+        "name": name,
+        "commands": commands,
+        **((data.get("about") or {}).get(name) or {}),
+        "picks": {axis: {"pick": value, "default": defaults.get(axis)} for axis, value in picks.items()},
+        "sets": {k: v for k, v in data.items() if k not in ("defaults", "about")},
+        "options": parts,
+    }
+
+
+def _recipe_text(fact: dict[str, Any]) -> str:
+    lines = [f"{fact['name']}: {fact.get('title', '')}"]
+    lines += [f"  {key:8} {fact[key]}" for key in ("paper", "claim", "assumed") if fact.get(key)]
+    lines += [f"  {'run':8} rlpost {command} recipe={fact['name']}" for command in fact["commands"]]
+    lines.append("")
+    for axis, pick in fact["picks"].items():
+        same = pick["pick"] == pick["default"]
+        lines.append(
+            f"  {axis}={_short(pick['pick'])}" + (" (the default)" if same else f", not {_short(pick['default'])}")
+        )
+    lines += [f"  sets {key}: {value}" for key, value in fact["sets"].items()]
+    return "\n".join(lines) + "\n\n" + "\n".join(_option_text(part) for part in fact["options"])
+
+
+def _option_text(fact: dict[str, Any]) -> str:
+    lines = [f"{fact['axis']}={fact['name']}  {fact.get('line', '')}"]
+    if not fact["target"]:
+        return "\n".join([*lines, *(f"  {key}: {value}" for key, value in fact["values"].items())]) + "\n"
+    lines.append(f"  function  {fact['target']}")
+    lines += [f"  reads     {fact['reads']}"] if fact["reads"] else []
+    for name, knob in fact["knobs"].items():
+        changed = "" if knob["default"] in (None, knob["value"]) else f" (signature: {knob['default']})"
+        lines.append(f"  knob      {name}: {knob['type']} = {knob['value']}{changed}")
+    lines += [f"  set       {name}: {value}" for name, value in fact["set"].items()]
+    for title, body in fact["sections"].items():
+        lines += [f"  {title}", *(f"    {line}" for line in body.splitlines())]
+    return "\n".join(lines) + "\n"
+
+
+def _short(value: Any) -> str:
+    return "nothing" if value in (None, []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _comment(path: Path) -> str:
+    """The first comment of a file that is not its package header."""
+    lines = [line.lstrip("# ") for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return next((line for line in lines if not line.startswith("@package")), "")
+
+
+def _roots(folder: Path | None) -> list[Path]:
+    if folder is not None and not folder.is_dir():
+        raise ConfigError(f"--config-dir {folder} is no folder")
+    return [catalogue.recipes_dir(), *([folder] if folder else [])]
+
+
+def _table(columns: Iterable[str], rows: list[dict[str, Any]]) -> str:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
+    for row in rows:
+        table.add_row(*(str(row.get(column) or "") for column in columns))
+    out = StringIO()
+    width = Console().width
+    Console(file=out, width=max(width, 60), highlight=False).print(table)
+    return out.getvalue()

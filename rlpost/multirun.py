@@ -1,0 +1,105 @@
+"""`rlpost <verb> -m`: a sweep by Hydra's sweepers and launchers; each job has a run folder with a done.json."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from rlpost import config
+from rlpost.errors import Interrupted, RlpostError
+
+
+class JobFailed(RuntimeError):
+    """A job of a sweep failed; Hydra sees an ordinary exception, `done.json` of the job has the facts."""
+
+
+def sweep(command: str, overrides: list[str]) -> None:
+    """Check every value first, run the sweep in a process of Hydra's, then say how each job ended.
+
+    Raises the error of the first failed job, after the table of all jobs.
+    """
+    plan = config.sweep_plan(command, overrides)
+    folder = Path(plan.folder or Path("runs") / f"sweep-{command}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
+    given = [*plan.overrides, *([] if plan.folder else [f"hydra.sweep.dir='{folder}'"])]
+    if not any(text.startswith("hydra/job_logging=") for text in given):
+        given.append("hydra/job_logging=none")
+    line = [sys.executable, "-m", "rlpost._hydra_main", command, "--multirun", *given, "hydra.output_subdir=null"]
+    try:
+        code = subprocess.run(line, check=False).returncode
+    except KeyboardInterrupt:
+        code = Interrupted.exit_code
+    jobs = outcomes(folder)
+    Console().print(table(jobs, plan.swept, folder))
+    if code == Interrupted.exit_code:
+        raise Interrupted(f"the sweep was interrupted; {len(jobs)} jobs are in {folder}")
+    _raise_first(jobs, code, folder)
+
+
+def _raise_first(jobs: list[dict[str, Any]], code: int, folder: Path) -> None:
+    bad = [job for job in jobs if job.get("status") != "ok"]
+    if not bad and code == 0 and jobs:
+        return
+    what = f"{len(bad)} of {len(jobs)} jobs failed" if bad else f"the sweep ended with exit code {code}"
+    error = RlpostError(f"{what}; see done.json of each job in {folder}")
+    error.exit_code = int(bad[0].get("exit_code") or 1) if bad else 1
+    raise error
+
+
+def outcomes(folder: Path) -> list[dict[str, Any]]:
+    """What the done.json of every job says, in the order of the jobs; a job without one did not end."""
+    places = [path for path in folder.glob("*") if path.is_dir() and not path.name.startswith(".")]
+    found = []
+    for place in sorted(places, key=lambda path: (len(path.name), path.name)):
+        done, asked = place / "done.json", place / "overrides.txt"
+        if done.is_file():
+            facts = json.loads(done.read_text(encoding="utf-8"))
+        elif asked.is_file():
+            facts = {"status": "not finished", "exit_code": 1, "message": "the job has no done.json"}
+        else:
+            continue
+        lines = asked.read_text(encoding="utf-8").splitlines() if asked.is_file() else []
+        found.append({"job": place.name, "overrides": lines, **facts})
+    return found
+
+
+def table(jobs: list[dict[str, Any]], swept: list[str], folder: Path) -> Table:
+    """A row per job: what was swept, how it ended, its objective or its error."""
+    drawn = Table("job", *swept, "status", "objective", "error", box=box.SIMPLE_HEAD, title=f"sweep {folder}")
+    for job in jobs:
+        values = dict(text.lstrip("+").partition("=")[::2] for text in job["overrides"])
+        objective = job.get("objective")
+        shown = f"{objective:.4g}" if isinstance(objective, int | float) else ""
+        error = str(job.get("message") or "").split("\n")[0]
+        drawn.add_row(job["job"], *(values.get(key, "") for key in swept), str(job.get("status")), shown, error)
+    return drawn
+
+
+def run_job(command: str, overrides: list[str], folder: Path) -> float | None:
+    """One job inside Hydra: run the verb, leave done.json, raise JobFailed if it failed. Returns the objective."""
+    from rlpost.execute import execute
+
+    try:
+        result = execute(command, [*overrides, f"run.dir='{folder}'"])
+    except Exception as error:
+        _leave(folder, overrides, error)
+        raise JobFailed(f"job {folder.name} ({', '.join(overrides)}): {error}") from error
+    objective = result.get("objective")
+    return None if objective is None else float(objective)
+
+
+def _leave(folder: Path, overrides: list[str], error: Exception) -> None:
+    """A job that failed before it had a run folder says so in the same two files as one that failed later."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "overrides.txt").is_file():
+        (folder / "overrides.txt").write_text("".join(f"{text}\n" for text in overrides), encoding="utf-8")
+    if not (folder / "done.json").is_file():
+        code = error.exit_code if isinstance(error, RlpostError) else 1
+        kind, message = type(error).__name__, str(error) or type(error).__name__
+        facts = {"status": "error", "kind": kind, "message": message, "exit_code": code}
+        (folder / "done.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
