@@ -9,7 +9,6 @@ earlier stage, such as `trainer.max_minutes=<t_grpo.minutes>`.
 """
 
 import gc
-import importlib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -114,6 +113,8 @@ def plan(pipeline: Mapping[str, Any], shared: Sequence[str] = ()) -> list[Stage]
         found.append("the pipeline has no stages: pick one with pipeline=<name>, or list stages: [{name, run, with}]")
         nodes = []
     stages = _expand(nodes, scope, {})
+    paths = [stage.path for stage in stages]
+    found += [f"two stages would share the folder {'/'.join(path)}" for path in set(paths) if paths.count(path) > 1]
     found += summary.faults(pipeline.get("table"), [stage.name for stage in stages]) if stages else []
     if found:
         raise ConfigError(list(dict.fromkeys(found)))
@@ -137,26 +138,13 @@ def check_stages(stages: Sequence[Stage]) -> None:
 
 def run_stage(verb: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     """The ordinary runner: compose, check and run a verb in its own run folder, continuing what a checkpoint holds."""
-    from rlpost import ledger
+    from rlpost import execute, ledger
     from rlpost.config import check, compose
 
     ledger.reset()
-    resumed = _resumable(folder)
-    cfg = compose(verb, [*overrides, f"resume={folder}"] if resumed else [*overrides, f"run.dir={folder}"])
+    cfg = compose(verb, [*overrides, _setting("resume" if _resumable(folder) else "run.dir", folder)])
     check(cfg)
-    module = importlib.import_module(f"rlpost.trainers.{'evaluate' if verb == 'eval' else verb}")
-    place = RunFolder.open(folder, cfg) if resumed else RunFolder.create(cfg)
-    began = time.monotonic()
-    try:
-        result = dict(module.run(cfg, place))
-    except BaseException as error:
-        place.done(error)
-        raise
-    result.setdefault("minutes", (time.monotonic() - began) / 60)
-    place.done(result)
-    if (cfg.tree.get("run") or {}).get("report", True):
-        place.report()
-    return result
+    return execute.run_checked(cfg)
 
 
 def _expand(nodes: Sequence[Any], scope: _Scope, known: dict[str, Stage]) -> list[Stage]:
@@ -183,7 +171,7 @@ def _expand(nodes: Sequence[Any], scope: _Scope, known: dict[str, Stage]) -> lis
 def _repeat(node: Mapping[str, Any], cell: list, scope: _Scope, known: dict[str, Stage]) -> list[Stage]:
     """`times` runs of a stage in one cell; from the second on, training goes on from the run before."""
     name, times = node["name"], node.get("times", 1)
-    tail = ",".join(f"{axis}={value}" for axis, value, _ in cell)
+    tail = "-".join(re.sub(r"[^\w.-]+", "-", f"{axis}-{value}") for axis, value, _ in cell)
     added = tuple(("all", override) for _, _, overrides in cell for override in overrides)
     scope = scope._replace(
         overrides=scope.overrides + added, cell=scope.cell + tuple((axis, value) for axis, value, _ in cell)
@@ -301,7 +289,7 @@ def _run_stage(
     console.print(f"stage {position} {stage.label} ({stage.verb})", markup=False, highlight=False, style="bold")
     overrides = [_filled(text, stage, results) for text in stage.overrides]
     if stage.init:
-        overrides.append(f"init={folder.path.joinpath(*stage.init, 'model')}")
+        overrides.append(_setting("init", folder.path.joinpath(*stage.init, "model")))
     began = time.monotonic()
     try:
         result = dict((runner or run_stage)(stage.verb, overrides, place))
@@ -314,6 +302,12 @@ def _run_stage(
         files.write_json(place / "done.json", {"status": "ok", **result}, folder.safe)
     gc.collect()  # a stage's models and optimizer hang in reference cycles, and the next stage needs the memory
     return result
+
+
+def _setting(key: str, place: Path) -> str:
+    """An override that survives spaces, commas and `=` in a path."""
+    quoted = str(place).replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{quoted}'"
 
 
 def _name_stage(error: RlpostError, stage: Stage, folder: RunFolder) -> None:

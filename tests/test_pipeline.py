@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rlpost import pipeline
 from rlpost.config import Config
@@ -66,8 +67,8 @@ def test_stages_run_in_order_with_what_they_inherit(tmp_path):
     assert runner.calls == [
         ("eval", [*shared, "model=tiny"], root / "before"),
         ("sft", [*shared, "model=tiny", "trainer.max_steps=4"], root / "sft"),
-        ("grpo", [*shared, "model=video_tiny", "limit=2.5", f"init={root / 'sft' / 'model'}"], root / "rl"),
-        ("eval", [*shared, "model=tiny", f"init={root / 'rl' / 'model'}"], root / "after"),
+        ("grpo", [*shared, "model=video_tiny", "limit=2.5", f"init='{root / 'sft' / 'model'}'"], root / "rl"),
+        ("eval", [*shared, "model=tiny", f"init='{root / 'rl' / 'model'}'"], root / "after"),
     ]
     assert result["minutes"] == 10.0
     assert result["objective"] == 0.0
@@ -130,8 +131,8 @@ MATRIX = {
 def test_each_makes_a_matrix_of_seeds_and_arms():
     stages = pipeline.plan(MATRIX, ["seed=9"])
     assert len(stages) == 13
-    assert stages[2].label == "arms-seed=0,arm=on/rl"
-    assert stages[2].init == ("arms-seed=0,arm=on", "sft")
+    assert stages[2].label == "arms-seed-0-arm-on/rl"
+    assert stages[2].init == ("arms-seed-0-arm-on", "sft")
     assert stages[2].overrides == ("seed=0", "model=tiny", "trainer.max_steps=3", "bonus=on")
     assert stages[11].overrides == ("seed=2", "model=tiny")
     assert stages[11].cell == (("seed", "2"), ("arm", "off"))
@@ -282,6 +283,28 @@ def test_a_stage_without_a_checkpoint_starts_anew_and_what_it_left_is_put_aside(
     with checkpoint.atomic_folder(place / "checkpoints" / "step-000002") as partial:
         (partial / "x").write_text("x")
     assert pipeline._resumable(place)
+
+
+def test_stages_train_for_real_and_a_later_one_starts_from_the_earlier_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    tree = {
+        "with": ["model=tiny", "debug=smoke", "evaluation.tasks=0"],
+        "stages": [
+            {"name": "first", "run": "grpo", "with": ["trainer.learning_rate=0.01"]},
+            {"name": "second", "run": "grpo", "init": "first", "each": {"seed": [1]}, "with": ["run.report=false"]},
+        ],
+    }
+    cfg = config(tmp_path / "a, b=c's", tree)
+    folder = RunFolder.create(cfg)
+    result = pipeline.run(cfg, folder)
+    second = folder.path / "second-seed-1"
+    assert yaml.safe_load((second / "config.yaml").read_text())["init"] == str(folder.path / "first" / "model")
+    assert (folder.path / "first" / "report.html").exists()
+    assert not (second / "report.html").exists()
+    assert RunFolder.open(second).outcome()["steps"] == 2
+    assert result["minutes"] > 0
+    again = pipeline.run(cfg, RunFolder.open(folder.path, cfg))
+    assert again == result
 
 
 def test_lookup():

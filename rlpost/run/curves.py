@@ -24,7 +24,7 @@ _HEAD = {"phase", "step", "time"}
 
 # Which metrics belong in which chart; the first pattern that matches takes a metric, the rest is drawn under "More".
 PANELS = (
-    ("Reward", r"(train/)?reward(/mean)?"),
+    ("Reward", r"(train/)?reward(/mean)?|reward_of_\w+"),
     ("Reward columns", r"(train/)?rewards?/(?!.*(std|mean$))[^/]+(/mean)?"),
     ("Completion length", r"(completions?/)?(mean_)?(length|tokens)(/mean|_mean)?"),
     ("Entropy", r"(policy/)?entropy"),
@@ -32,9 +32,10 @@ PANELS = (
     ("Learning rate", r"lr|learning_rate"),
     ("Loss", r"(train_|.*/)?loss"),
     ("Gradient norm", r"grad_norm"),
-    ("Tokens per second", r"tok/s|tokens_per_s(econd)?|tokens/s"),
-    ("Share of groups without signal", r"(frac_reward_zero_std|no_signal|without_signal|zero_std|groups/no_signal)"),
-    ("Share cut off at the length limit", r"(completions?/)?(clipped_ratio|truncated|cut_off|stop/length)"),
+    ("Tokens per second", r"tok/s|tokens_per_s"),
+    ("Share of groups without signal", r"groups_without_signal|frac_reward_zero_std|no_signal"),
+    ("Share cut off at the length limit", r"cut_at_limit|(completions?/)?clipped_ratio"),
+    ("Seconds per phase of a step", r"time/.+"),
 )
 
 
