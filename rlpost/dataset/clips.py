@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rlpost.errors import ConfigError
-from rlpost.media import draw, footage, scenes
+from rlpost.media import draw, footage, scenes, write
 from rlpost.media.scenes import RATE, Scene
 from rlpost.models.download import cache_dir, locked, new_folder
 from rlpost.types import Media, Task
@@ -47,10 +47,15 @@ def clips(
         return [_task(json.loads(line), folder, split) for line in file]
 
 
+def sources() -> list[str]:
+    """The text of the generator: a change of it makes new clips."""
+    modules = [Path(str(module.__file__)).read_text() for module in (draw, scenes, footage, write)]
+    return [*modules, Path(__file__).read_text()]
+
+
 def _written(split: str, size: int, kinds: tuple[str, ...], seed: int) -> Path:
     """The folder of clips in the cache; its name is a hash of what made them, the generator's source included."""
-    sources = [Path(module.__file__ or "").read_text() for module in (draw, scenes, footage)]
-    made_from = json.dumps([split, size, kinds, seed, sources, Path(__file__).read_text()])
+    made_from = json.dumps([split, size, kinds, seed, sources()])
     folder = cache_dir() / "clips" / f"{split}-{hashlib.sha256(made_from.encode()).hexdigest()[:16]}"
     with locked(folder):
         if not folder.is_dir():
@@ -61,8 +66,6 @@ def _written(split: str, size: int, kinds: tuple[str, ...], seed: int) -> Path:
 
 
 def _write(folder: Path, split: str, size: int, kinds: tuple[str, ...], seed: int) -> None:
-    from rlpost.media.write import write_mp4
-
     real = footage.files() if set(kinds) - set(scenes.RENDERED) else {}
     frames = footage.load(real, split) if real else {}
     with (folder / "index.jsonl").open("w") as index:
@@ -73,7 +76,7 @@ def _write(folder: Path, split: str, size: int, kinds: tuple[str, ...], seed: in
                 row |= _source(rng, real, split)
             else:
                 made = scenes.RENDERED[kind](rng) if kind in scenes.RENDERED else footage.MIXED[kind](rng, frames)
-                write_mp4(folder / f"{i}.mp4", made.frames, RATE)
+                write.write_mp4(folder / f"{i}.mp4", made.frames, RATE)
                 row |= {"path": f"{i}.mp4", **_described(made)}
             row["origin"] = "rendered" if kind in scenes.RENDERED else "real"
             index.write(json.dumps(row) + "\n")
