@@ -19,7 +19,7 @@ def ragged(n: int, t: int, seed: int) -> Tensor:
 
 
 def field(name: str, n: int, t: int, seed: int, spread: float = 1.0) -> Tensor:
-    """A value (float64) for a field of TokenBatch, PairBatch or ScoreBatch. `spread` scales distances between models."""
+    """A float64 value for a field of TokenBatch, PairBatch or ScoreBatch. `spread` scales distances between models."""
     rng = torch.Generator().manual_seed(seed * 1009 + sum(map(ord, name)))
 
     def normal(*shape: int) -> Tensor:

@@ -1,7 +1,7 @@
-"""A toy loop in the shape of a real run: a softmax policy with a row of logits per prompt, and rlpost's own two step functions.
+"""A toy loop in the shape of a real run: a softmax policy with a row of logits per prompt, and rlpost's own step.
 
-A completion is `length` tokens drawn from the row of its prompt; `reward(prompt, tokens) -> (N,K)` scores it. A claim about a
-method needs no more than this, and runs in seconds.
+A completion is `length` tokens drawn from the row of its prompt; `reward(prompt, tokens) -> (N,K)` scores it. A claim
+about a method needs no more than this, and runs in seconds.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,24 +31,22 @@ def scored(
 ) -> Scored:
     """A `Scored` record of plain single-turn rows; `more` sets or replaces fields."""
     n, k = rewards.shape
-    rows, zeros = torch.arange(n), torch.zeros(n, dtype=torch.long)
-    plain = dict(
-        rewards=rewards, weights=torch.tensor(weights or [1.0] * k), reward_names=tuple(f"r{i}" for i in range(k)),
-        group=group, length=mask.sum(-1), role=("policy",) * n, stop=("eos",) * n, parent=-torch.ones_like(rows),
-        fork=zeros, trajectory=rows, index=zeros, turn=zeros, age=zeros, mask=mask, tokens=torch.zeros_like(mask).long(),
-        span=-torch.ones_like(mask).long(), source=(("policy",) * mask.shape[1],) * n, gen_logp=old_logp, old_logp=old_logp,
-    )  # fmt: skip
+    rows, zeros, none = torch.arange(n), torch.zeros(n, dtype=torch.long), -torch.ones(n, dtype=torch.long)
+    plain = {
+        "rewards": rewards, "weights": torch.tensor(weights or [1.0] * k), "group": group, "length": mask.sum(-1),
+        "reward_names": tuple(f"r{i}" for i in range(k)), "role": ("policy",) * n, "stop": ("eos",) * n, "parent": none,
+        "fork": zeros, "trajectory": rows, "index": zeros, "turn": zeros, "age": zeros, "mask": mask,
+        "tokens": torch.zeros_like(mask).long(), "span": -torch.ones_like(mask).long(),
+        "source": (("policy",) * mask.shape[1],) * n, "gen_logp": old_logp, "old_logp": old_logp,
+    }  # fmt: skip
     return Scored(**(plain | more))
 
 
 def batch(credit: Scored, logp: Tensor, rows: Tensor | None = None, **more: object) -> TokenBatch:
     """The micro-batch of the given rows of scored credit."""
     part = credit if rows is None else step.take(credit, rows)
-    plain = dict(
-        tokens=part.tokens, mask=part.mask, logp=logp, old_logp=part.old_logp, advantage=part.advantage, group=part.group,
-        gen_logp=part.gen_logp, ref_logp=part.ref_logp, length=part.length, role=part.role, stop=part.stop,
-    )  # fmt: skip
-    return TokenBatch(**(plain | more))
+    shared = ("tokens", "mask", "old_logp", "advantage", "group", "gen_logp", "ref_logp", "length", "role", "stop")
+    return TokenBatch(**({name: getattr(part, name) for name in shared} | {"logp": logp} | more))
 
 
 def train(

@@ -26,7 +26,7 @@ def test_group_zscore():
     close(g.group_zscore(R, ONE, IDS), [-2 / s7, 2 / s2, -1 / s7, -2 / s2, 3 / s7])
     close(
         g.group_zscore(R, ONE, IDS, epsilon=0.5),
-        [x / (s + 0.4999) for x, s in zip([-2, 2, -1, -2, 3], [s7, s2, s7, s2, s7])],
+        [x / (s + 0.4999) for x, s in zip([-2, 2, -1, -2, 3], [s7, s2, s7, s2, s7], strict=True)],
     )
 
 

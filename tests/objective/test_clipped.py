@@ -56,7 +56,7 @@ def test_gspo_is_the_geometric_mean_of_the_masked_ratios():
     inside = gspo(logp, old, torch.full((1, 3), 2.0, dtype=torch.float64), mask, clip_low=0.1, clip_high=0.1)
     torch.testing.assert_close(inside.value[0, 0].item(), -2 * s)
     assert inside.metrics["ratio"].shape == (1, 1)
-    # d s / d logp_t = s / 2 for the two tokens; value is the same in three columns of which row_mean takes the mean of two
+    # d s / d logp_t = s / 2 for the two tokens; the value is repeated over the row, and row_mean averages two of it
     g = torch.autograd.grad(inside.value[0, :2].mean(), logp)[0]
     torch.testing.assert_close(g, torch.tensor([[-s, -s, 0.0]], dtype=torch.float64))
     clipped = gspo(logp, old, torch.full((1, 3), 2.0, dtype=torch.float64), mask)

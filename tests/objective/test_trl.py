@@ -41,8 +41,9 @@ def accelerator():
 def stand_in(logp, kind, level, low, high, parts):
     return SimpleNamespace(
         _get_per_token_logps_and_entropies=lambda *a, **k: (logp, torch.ones_like(logp), None),
-        aux_loss_enabled=False, top_entropy_quantile=1.0, off_policy_mask_threshold=None, importance_sampling_level=level,
-        beta=0.0, loss_type=kind, epsilon_low=low, epsilon_high=high, use_vllm=False, _entropy_bonus_enabled=False,
+        aux_loss_enabled=False, top_entropy_quantile=1.0, off_policy_mask_threshold=None,
+        importance_sampling_level=level, beta=0.0, loss_type=kind, epsilon_low=low,
+        epsilon_high=high, use_vllm=False, _entropy_bonus_enabled=False,
         args=SimpleNamespace(delta=None, steps_per_generation=parts), model=SimpleNamespace(training=True),
         current_gradient_accumulation_steps=parts, max_completion_length=7, accelerator=accelerator(),
         _metrics=defaultdict(lambda: defaultdict(list)),

@@ -88,41 +88,27 @@ def test_gradient_weight_is_the_sigmoid_of_the_wrong_margin():
 
 @pytest.mark.parametrize(("kind", "ours"), [("sigmoid", dpo), ("ipo", ipo)])
 def test_equals_trl(kind, ours):
-    """TRL's own loss on our log-probabilities: rows of one prompt token and T completion tokens, chosen above rejected."""
+    """TRL's own loss on our log-probabilities: one prompt token, then T of the completion; chosen above rejected."""
     trainer = pytest.importorskip("trl.trainer.dpo_trainer").DPOTrainer
     pair = random_pair(11)
     mask, policy = torch.cat(pair[2:4]), torch.cat(pair[:2]).requires_grad_()
-    reference = torch.cat(pair[4:])
+    reference, zero = torch.cat(pair[4:]), torch.zeros(mask.shape)
 
-    def model(values):
-        zero = torch.zeros_like(values)
-        return lambda **_: SimpleNamespace(
-            log_probs=values * mask, entropy=zero, mean_logits=zero, is_top1=zero.bool(), aux_loss=None
-        )
+    def model(**_):
+        return SimpleNamespace(log_probs=policy * mask, entropy=zero, mean_logits=zero, is_top1=zero.bool())
 
     same = lambda x, **_: x  # noqa: E731
-    policy_model = model(policy)
     stand_in = SimpleNamespace(
-        model=SimpleNamespace(training=True, is_gradient_checkpointing=False), accelerator=SimpleNamespace(device="cpu", gather=same, gather_for_metrics=same),
-        aux_loss_enabled=False, ld_alpha=None, precompute_ref_logps=False, ref_model=_Module(model(reference)), _tp_size=1,
-        args=SimpleNamespace(gradient_checkpointing=False, gradient_checkpointing_kwargs=None), f_divergence_type="reverse_kl",
-        loss_types=[kind], loss_weights=[1.0], beta=0.1, label_smoothing=0.0, use_weighting=False,
+        model=SimpleNamespace(training=True), aux_loss_enabled=False, ld_alpha=None, precompute_ref_logps=True,
+        accelerator=SimpleNamespace(device="cpu", gather=same, gather_for_metrics=same), f_divergence_type="reverse_kl",
+        loss_types=[kind], loss_weights=[1.0], beta=0.1, label_smoothing=0.0, use_weighting=False, _tp_size=1,
         _metrics=defaultdict(lambda: defaultdict(list)), _total_train_tokens=0,
     )  # fmt: skip
     full = torch.cat([torch.zeros(6, 1, dtype=torch.long), mask.long()], dim=1)
+    chosen, rejected = (reference * mask).sum(-1).chunk(2)
     inputs = {"input_ids": full, "attention_mask": torch.ones_like(full), "completion_mask": full}
-    loss = trainer._compute_loss(stand_in, policy_model, inputs, return_outputs=False)
+    inputs |= {"ref_chosen_logps": chosen, "ref_rejected_logps": rejected}
+    loss = trainer._compute_loss(stand_in, model, inputs, return_outputs=False)
     value = ours(*policy.chunk(2), *pair[2:4], *reference.chunk(2)).value.mean()
     torch.testing.assert_close(value, loss, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(torch.autograd.grad(value, policy)[0], torch.autograd.grad(loss, policy)[0])
-
-
-class _Module(torch.nn.Module):
-    """A callable that TRL may treat as a model."""
-
-    def __init__(self, answer):
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, **inputs):
-        return self.answer(**inputs)

@@ -26,7 +26,7 @@ def test_only_the_named_rewards_and_the_given_threshold():
     )
 
 
-@pytest.mark.parametrize("knobs", [dict(easy=("brevity",), hard="correct"), dict(easy=("format",), hard="right")])
-def test_unknown_names_are_refused(knobs):
+@pytest.mark.parametrize(("easy", "hard"), [(("brevity",), "correct"), (("format",), "right")])
+def test_unknown_names_are_refused(easy, hard):
     with pytest.raises(ConfigError, match=r"brevity|right"):
-        gate(R, NAMES, **knobs)
+        gate(R, NAMES, easy=easy, hard=hard)

@@ -1,0 +1,52 @@
+"""The masked and grouped statistics, on uneven groups, holes, NaN and nothing at all."""
+
+import statistics as st
+
+import pytest
+import torch
+from hypothesis import given
+
+from rlpost import masked as m
+from tests.strategies import seeds
+
+NAN = float("nan")
+V = torch.tensor([1.0, 5.0, 2.0, NAN, 6.0, 3.0], dtype=torch.float64)
+GROUP = torch.tensor([9, 4, 9, 4, 9, 1])
+
+
+def close(found, wanted):
+    torch.testing.assert_close(found, torch.tensor(wanted, dtype=found.dtype), rtol=1e-9, atol=1e-12)
+
+
+def test_masked():
+    values, mask = torch.tensor([[1.0, 2.0, NAN], [4.0, NAN, NAN]]), torch.tensor([[1, 1, 0], [0, 0, 0]]).bool()
+    assert m.masked_mean(values, mask) == 1.5 and m.masked_mean(values, ~mask & mask) == 0
+    assert m.row_sum(values, mask).tolist() == [3, 0] and m.row_mean(values, mask).tolist() == [1.5, 0]
+
+
+def test_group_statistics():
+    close(m.group_count(V, GROUP), [3, 1, 3, 1, 3, 1])
+    close(m.group_sum(V, GROUP), [9, 5, 9, 5, 9, 3])
+    close(m.group_mean(V, GROUP), [3, 5, 3, 5, 3, 3])
+    # sample variance of 1, 2, 6 is (4 + 1 + 9) / 2; a group of one value has none
+    close(m.group_std(V, GROUP), [7**0.5, 0, 7**0.5, 0, 7**0.5, 0])
+    close(m.group_std(V, GROUP, ddof=0), [(14 / 3) ** 0.5, 0, (14 / 3) ** 0.5, 0, (14 / 3) ** 0.5, 0])
+    close(m.leave_one_out_mean(V, GROUP), [4, 0, 3.5, 5, 1.5, 0])
+    assert m.dense(GROUP).tolist() == [2, 1, 2, 1, 2, 0]
+
+
+def test_batch_statistics():
+    assert m.batch_mean(V).item() == pytest.approx(17 / 5)
+    assert m.batch_std(V).item() == pytest.approx(st.stdev([1, 5, 2, 6, 3]))
+    for empty in (torch.zeros(0), torch.tensor([NAN, NAN])):
+        assert m.batch_mean(empty) == 0 and m.batch_std(empty) == 0
+    assert m.batch_std(torch.tensor([3.0, NAN])) == 0
+
+
+@given(seed=seeds)
+def test_groups_equal_loops(seed):
+    rng = torch.Generator().manual_seed(seed)
+    values, group = torch.randn(9, generator=rng, dtype=torch.float64), torch.randint(0, 4, (9,), generator=rng)
+    rows = [[values[j].item() for j in range(9) if group[j] == group[i]] for i in range(9)]
+    close(m.group_mean(values, group), [st.mean(r) for r in rows])
+    close(m.group_std(values, group), [st.stdev(r) if len(r) > 1 else 0.0 for r in rows])
