@@ -7,11 +7,13 @@ from typing import Literal
 from rlpost.lift import per_rollout
 from rlpost.types import Rollout
 
-NUMBER = re.compile(r"(?<![\w.,])[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w]|\.\d)")
+_DIGITS = r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w]|\.\d)"
+NUMBER = re.compile(r"(?<![\w.,])" + _DIGITS)
+BARE = re.compile(r"[\s$€£*`'\"]*" + _DIGITS + r"[\s.*`'\"]*")
 MARKED = (
     re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE),
     re.compile(r"\\boxed\{([^{}]*)\}"),
-    re.compile(r"(?:final answer|answer)\s*(?:is|:|=)\s*([^\n]+)", re.IGNORECASE),
+    re.compile(r"\banswer\s*(?:is|:|=)\s*([^\n]+?)(?:\.\s|\.?\n|\.?\Z)", re.IGNORECASE),
 )
 
 
@@ -25,7 +27,7 @@ def correct(
 ) -> float | None:
     """1 where the completion's final answer equals the task's answer, else 0; None where the task has no answer.
 
-    `only` takes the whole completion as the answer, `final` the answer that is marked (in answer tags, boxed, after "is")
+    `only` takes the whole completion as the answer, `final` the answer that is marked (answer tags, boxed, "is")
     or else the last number, `marked` the marked one alone. Numbers compare as numbers (1,000 = 1000.0), others as
     text without case, outer punctuation and repeated spaces.
 
@@ -42,8 +44,10 @@ def correct(
 def final_answer(text: str, *, extract: str, max_numbers: int, numeric: bool) -> str | None:
     """The answer that a completion settles on, or None where it settles on none."""
     if extract == "only":
-        return text.strip() or None
+        return text if not numeric or BARE.fullmatch(text) else None
     marked = _marked(text)
+    if numeric:
+        marked = [answer.rpartition("=")[2] for answer in marked]
     if marked:
         return marked[-1] if len({_plain(answer) for answer in marked}) == 1 else None
     if extract == "marked":
