@@ -96,7 +96,9 @@ class OwnStep:
 
     def get_train_dataloader(self) -> DataLoader:
         """Micro-step numbers instead of rows: tasks are picked inside the step."""
-        return DataLoader(_Range(self.args.max_steps * self.args.gradient_accumulation_steps), batch_size=None)
+        numbers = _Range(self.args.max_steps * self.args.gradient_accumulation_steps)
+        # accelerate skips batches through the batch sampler when a run resumes, so there must be one.
+        return DataLoader(numbers, batch_size=1, collate_fn=_only)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """transformers' step, without the timing and buffering that TRL adds around it."""
@@ -215,6 +217,10 @@ class _Range:
 
     def __getitem__(self, i: int) -> int:
         return i
+
+
+def _only(batch: list[int]) -> int:
+    return batch[0]
 
 
 class _StopOnInterrupt(TrainerCallback):
