@@ -128,7 +128,7 @@ class TokenBatch:
     mask: Mask
     logp: NT
     old_logp: NT
-    advantage: NT
+    advantage: NT | None  # None outside reinforcement learning
     group: Ids
     entropy: NT | None = None
     old_entropy: NT | None = None

@@ -48,6 +48,10 @@ class HeldOut:
             shown["gain"] = paired(self.found["before"].per_task, self.found["after"].per_task)
         return shown
 
+    def entries(self) -> dict[str, Any]:
+        """The accuracies as an entry of a run's result."""
+        return {"held_out": self.result()}
+
     def objective(self, *, default: float) -> float:
         """What a sweep maximises: held-out accuracy at the end, or `default` where nothing was held out."""
         return self.found["after"].mean if "after" in self.found else default

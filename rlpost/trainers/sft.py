@@ -1,0 +1,134 @@
+"""`rlpost sft`: train on demonstrations with any supervised token loss, inside TRL's SFT trainer, whose step is replaced whole."""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from datasets import Dataset
+from torch import Tensor
+from transformers import set_seed
+from trl import SFTConfig, SFTTrainer
+
+from rlpost import assemble, step
+from rlpost.batches import Encoded, demonstrated, demonstration
+from rlpost.config import Config, build
+from rlpost.likelihood.scoring import Ask, Likelihood, Rows, head_weight, teach
+from rlpost.models.encode import Bundle, completion_mask
+from rlpost.models.roles import Reference, start_from, with_adapter
+from rlpost.rows import padded
+from rlpost.run.folder import RunFolder
+from rlpost.step import Summed
+from rlpost.trainers.arguments import epochs_to_steps, training_arguments, world_size
+from rlpost.trainers.heldout import HeldOut
+from rlpost.trainers.supervised import HeldOutLoss, Part, Supervised, fit, held_out_tasks, max_bad
+from rlpost.types import Task, TokenBatch
+
+
+class Sft(Supervised, SFTTrainer):
+    """Teaches the answers of demonstrations; prompts and other roles' turns are read but never trained on."""
+
+    def __init__(self, bundle: Bundle, cfg: Config, args: SFTConfig, tasks: Sequence[Task]):
+        placeholder = Dataset.from_dict({"input_ids": [[0]], "labels": [[0]]})
+        super().__init__(
+            model=bundle.model, args=args, train_dataset=placeholder, processing_class=bundle.encoder.tokenizer
+        )
+        teach(self.model)
+        self.encoder = bundle.encoder
+        self.method = assemble.method(cfg.tree, objective="sft_loss")
+        self.likelihood = build(cfg.tree["likelihood"])
+        self.divergence = build(cfg.tree["divergence"]) if cfg.tree.get("divergence") else None
+        self.reference = Reference(self.model) if self.method.reads() & {"ref_logp", "ref_divergence"} else None
+        self.rows = self.encoded(tasks, cfg)
+
+    def encoded(self, tasks: Sequence[Task], cfg: Config) -> Encoded:
+        """Rows of the tasks that have a demonstration."""
+        return Encoded(
+            demonstrated(tasks),
+            partial(demonstration, self.encoder),
+            max_length=self.args.max_length,
+            max_bad=max_bad(cfg),
+        )
+
+    def rows_loss(self, model: Any, part: Part) -> tuple[Tensor, dict[str, Summed]]:
+        """Score the demonstrations with the current policy and hand them to the pure step."""
+        batch = self.batch(model, part)
+        number = self.state.global_step
+        loss, metrics = step.loss(
+            batch, self.method, part.counts, step=number, progress=number / max(1, self.args.max_steps)
+        )
+        mask = batch.mask
+        metrics["entropy"] = Summed((batch.entropy.detach() * mask).sum(), mask.sum())
+        metrics["logp"] = Summed((batch.logp.detach() * mask).sum(), mask.sum())
+        return loss, metrics
+
+    def batch(self, model: Any, part: Part) -> TokenBatch:
+        """The record that the loss reads. There is no advantage; a plug-in that names it is refused."""
+        answers = [row.answers[0] for row in part.rows]
+        rows = self.scored_rows([row.prompt for row in part.rows], answers)
+        reference, rows = self._frozen(rows)
+        found = self.likelihood(model, rows)
+        device = found.logp.device
+        numbers = padded([[i] for i in range(len(part.rows))], 0)[:, 0]
+        return TokenBatch(
+            tokens=padded([answer.tokens for answer in answers], 0).to(device),
+            mask=completion_mask([a.tokens for a in answers], [a.trains for a in answers]).to(device),
+            logp=found.logp,
+            entropy=found.entropy,
+            old_logp=found.logp.detach(),
+            old_entropy=found.entropy.detach(),
+            ref_logp=reference.logp if reference else None,
+            ref_divergence=found.divergence,
+            advantage=None,
+            group=numbers.to(device),
+            length=padded([[len(answer.tokens)] for answer in answers], 0)[:, 0].to(device),
+            source=tuple(("expert",) * len(answer.tokens) for answer in answers),
+        )
+
+    def idle(self, model: Any) -> Tensor:
+        """Zero, through the model."""
+        return self.idle_tokens(model)
+
+    def _frozen(self, rows: Rows) -> tuple[Likelihood | None, Rows]:
+        """What the reference says of the rows, and the rows asking for a divergence to it where one is picked."""
+        if self.reference is None:
+            return None, rows
+        with self.phase("reference"), self.reference.use() as model:
+            found = self.likelihood(model, rows)
+            other_head = head_weight(model).detach()
+        if self.divergence is None:
+            return found, rows
+        asked = rows.ask
+        ask = Ask(asked.mask, asked.temperature, asked.banned, self.divergence, found.hidden, other_head)
+        return found, Rows(rows.inputs, ask)
+
+
+def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
+    """Train; return the loss at both ends, held-out loss and accuracy before and after, and minutes."""
+    begin = time.monotonic()
+    set_seed(cfg.tree["seed"])
+    bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
+    tasks = demonstrated(build(cfg.tree["dataset"])("train"))
+    bundle.model = with_adapter(bundle.model, cfg.tree.get("peft"))
+    trainer = Sft(bundle, cfg, arguments(cfg, folder, len(tasks)), tasks)
+    test = held_out_tasks(cfg)
+    measures = [
+        HeldOutLoss(trainer, trainer.encoded(test, cfg) if test else None),
+        HeldOut(cfg, bundle, assemble.reward_stack(cfg.tree), assemble.sampling(cfg.tree["rollout"])),
+    ]
+    return fit(trainer, cfg, folder, "SFT", begin=begin, measures=measures)
+
+
+def arguments(cfg: Config, folder: RunFolder, tasks: int) -> SFTConfig:
+    """TRL's configuration; what would change the step or the rows is held at values that change nothing."""
+    trainer = cfg.tree["trainer"]
+    per_step = int(trainer["per_device_train_batch_size"]) * int(trainer.get("gradient_accumulation_steps", 1))
+    return training_arguments(
+        SFTConfig,
+        cfg,
+        folder,
+        max_steps=epochs_to_steps(cfg, tasks, per_step * world_size()),
+        loss_type="nll",
+        packing=False,
+        padding_free=False,
+    )
