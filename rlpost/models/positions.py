@@ -1,4 +1,4 @@
-"""Position ids, computed once here and passed to generation and to the log-probability forward, so the two cannot differ."""
+"""Position ids, computed here for generation and for the log-probability forward, so that the two cannot differ."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +25,23 @@ def position_ids(model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
     positions, _ = body.get_rope_index(
         inputs["input_ids"], inputs["mm_token_type_ids"], attention_mask=inputs["attention_mask"], **grids
     )
+    return _text_after_media(positions, inputs["mm_token_type_ids"]) * inputs["attention_mask"]
+
+
+def _text_after_media(positions: Tensor, kinds: Tensor) -> Tensor:
+    """Let the text after an image or a video start one past the largest position of that medium.
+
+    So was Qwen2.5-VL trained and so do inference engines run it. transformers 5.23 starts the text inside the time span
+    of a long video instead, while its own generation continues past the largest position: the two then disagree.
+    """
+    positions, visual = positions.clone(), kinds.ne(0)
+    start = dict.fromkeys(visual[:, 0].nonzero()[:, 0].tolist(), 0)
+    for row, before in (visual[:, 1:] != visual[:, :-1]).nonzero().tolist():
+        if row not in start:
+            start[row] = before + 1
+            continue
+        last = positions[:, row, start.pop(row) : before + 1].max()
+        positions[:, row, before + 1 :] += last + 1 - positions[0, row, before + 1]
     return positions
 
 
