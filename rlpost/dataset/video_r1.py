@@ -38,8 +38,8 @@ def video_r1(
 ) -> list[Task]:
     """Rows of Video-R1-260k or Video-R1-COT-165k; their media paths start from the folder `media_root`.
 
-    With `demonstrations` a row's `process` and `solution` become its demonstration. The share `held_out` of the rows, by
-    a hash of the media path, is the test split, so that no video serves both.
+    With `demonstrations` a row's `process` and `solution` become its demonstration. The share `held_out` of the rows,
+    by a hash of the media path, is the test split, so that no video serves both.
 
     Edge cases: a row with a missing column, an unknown type or no media file is counted in the ledger; past the share
     `max_bad` the run stops. A missing video is never replaced by another one.

@@ -22,9 +22,10 @@ SPECIAL = (
 # The whole language of `dataset=clips`. A word outside it becomes <unk>.
 LANGUAGE = """
 <unk> <think> </think> <answer> </answer> system user assistant A B C D . , ? : so then
-the a an is are does what which way how many far when where in of to or from at on it one two none first last part second
-circle square triangle cross red green blue yellow shape shapes colour letter letters clip view ball scene
-left right up down tl tr bl br forwards backwards brighter darker
+the a an is are does what which way how many far when where in of to or from at on it one two none first
+last part second
+circle square triangle cross red green blue yellow shape shapes colour letter letters clip view ball
+scene left right up down tl tr bl br forwards backwards brighter darker
 move moves appear appears change changes happens shown fall played get
 bikes bunny phone K L O T X Z
 1 2 3 4 0.5 1.0 1.5 2.0 10 15 20 25 30 35 40

@@ -47,8 +47,8 @@ class QwenVision:
     def __post_init__(self):
         if self.frames.factor != self.patch_size * self.merge:
             raise ModelError(
-                f"frames are sized to multiples of {self.frames.factor} but the model merges {self.merge} by {self.merge} "
-                f"patches of {self.patch_size} pixels: set factor to {self.patch_size * self.merge}"
+                f"frames are sized to multiples of {self.frames.factor} but the model merges patches of "
+                f"{self.patch_size} pixels {self.merge} by {self.merge}: set factor to {self.patch_size * self.merge}"
             )
         self.decoder = Decoder(self.frames, limit_s=self.limit_s, cache_mb=self.cache_mb)
 

@@ -1,6 +1,6 @@
 """Video-R1's rewards: five accuracy types, one per kind of question, and the format.
 
-`when: {problem_type: ...}` routes each row to its own type; the published code takes the type of a batch's first row for
+`when: {problem_type: ...}` routes each row to its own type; the published code takes that of a batch's first row for
 all of them. The answer is what stands between the first pair of answer tags.
 """
 
@@ -79,7 +79,7 @@ def ocr(rollout: Rollout) -> float | None:
         r = clip(1 - edits(answer words, gold words) / max(1, gold words), 0, 1)
 
     Edge cases:
-        edits counts insertions, deletions and substitutions of words. An empty answer scores 0 unless the gold is empty.
+        edits counts insertions, deletions and substitutions of words. An empty answer scores 0 unless gold is empty.
 
     Paper:
         Video-R1, arXiv 2503.21776.

@@ -31,7 +31,7 @@ def temporal_bonus(
     Reduces to:
         the rewards unchanged when bonus is 0.
     Edge cases:
-        A group without contrast rows (an image, a text) earns none. p = q = 0 passes and rewards nobody. A reward column
+        A group without contrast rows (an image, a text) earns none. p = q = 0 passes and rewards nobody. A column
         that does not apply (NaN) is left alone. It comes before length_bonus, which would raise p.
         In a group whose answers are right or wrong the bonus shifts and scales the reward of the right ones, which
         group_zscore then cancels up to its epsilon: it matters where another reward varies, or for partial credit.
