@@ -9,9 +9,10 @@ from rlpost.errors import ConfigError, DataError
 from rlpost.types import Task
 
 WORDING = "Calculate {expression}. Reply with only the number."
+EVASIVE = "Let us think about how these numbers are put together, step by step."
 SPLITS = ("train", "validation", "test")
-DRAW = 20_000  # questions drawn at a time; a range of 0..20 keeps about one in 23 of them
-IDLE = 3  # draws without a new question after which the range counts as exhausted
+DRAW = 5_000  # questions drawn at a time; a range of 0..20 keeps about one in 23 of them
+IDLE = 4  # draws without a new question after which the range counts as exhausted
 
 
 def arithmetic(
@@ -114,8 +115,7 @@ def _pair(task: Task, kind: str) -> Task:
     digest = _number(f"near:{task.columns['expression']}")
     offset = (1, 2, 3, 10)[digest % 4] * (1 if digest // 4 % 2 else -1)
     miss = str(int(task.answer) + offset)
-    evasive = f"To find {task.columns['expression']}, we add the numbers step by step."
-    columns = {**task.columns, "chosen": task.answer, "rejected": miss if kind == "wrong" else evasive}
+    columns = {**task.columns, "chosen": task.answer, "rejected": miss if kind == "wrong" else EVASIVE}
     return _with(task, columns=columns, tags=(*task.tags, f"rejected_{kind}"))
 
 
