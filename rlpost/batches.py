@@ -1,4 +1,4 @@
-"""Supervised data as steps: a seeded order per epoch, rows encoded when they are due, unusable ones counted and left out."""
+"""Supervised data as steps: a seeded order per epoch, rows encoded when due, unusable ones counted and left out."""
 
 import functools
 import random
@@ -16,7 +16,7 @@ MAX_BAD = 0.01
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt and what follows it: one demonstration, or a chosen and a rejected answer (with the annotators' margin)."""
+    """A prompt and what follows it: one demonstration, or a chosen and a rejected answer with their margin."""
 
     prompt: Prompt
     answers: tuple[Answer, ...]
@@ -63,7 +63,7 @@ def demonstrated(tasks: Sequence[Task]) -> list[Task]:
 
 
 def paired(tasks: Sequence[Task]) -> list[Task]:
-    """The tasks with a chosen and a rejected answer; the others go to the ledger. Raises DataError where none is left."""
+    """The tasks with both answers of a pair; the others go to the ledger. Raises DataError where none is left."""
     found = _having(
         tasks,
         "no chosen and rejected answer",

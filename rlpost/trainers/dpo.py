@@ -1,4 +1,4 @@
-"""`rlpost dpo`: train on preference pairs with any preference loss, inside TRL's DPO trainer, whose step is replaced whole."""
+"""`rlpost dpo`: any preference loss on pairs, inside TRL's DPO trainer, whose step is replaced whole."""
 
 import time
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ class Dpo(Supervised, DPOTrainer):
     def __init__(self, bundle: Bundle, cfg: Config, args: DPOConfig, tasks: Sequence[Task]):
         # Without a reference TRL would read one from disk, or copy the adapter; this one only fills the argument.
         unused = LlamaForCausalLM(
-            LlamaConfig(vocab_size=2, hidden_size=2, intermediate_size=2, num_hidden_layers=1, num_attention_heads=1)
+            LlamaConfig(vocab_size=4, hidden_size=2, intermediate_size=2, num_hidden_layers=1, num_attention_heads=1)
         )
         super().__init__(
             model=bundle.model,
@@ -114,7 +114,7 @@ class Dpo(Supervised, DPOTrainer):
 
 
 def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
-    """Train; return the loss at both ends, held-out loss, ranking of pairs and accuracy before and after, and minutes."""
+    """Train; return the loss at both ends, held-out loss, ranking of pairs and accuracy, and minutes."""
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
     bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))

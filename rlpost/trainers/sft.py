@@ -1,4 +1,4 @@
-"""`rlpost sft`: train on demonstrations with any supervised token loss, inside TRL's SFT trainer, whose step is replaced whole."""
+"""`rlpost sft`: any supervised token loss on demonstrations, inside TRL's SFT trainer, whose step is replaced whole."""
 
 import time
 from collections.abc import Sequence

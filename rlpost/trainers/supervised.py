@@ -1,4 +1,4 @@
-"""What sft, dpo and reward share: steps over encoded rows in seeded epochs, their counts, held-out losses, and the run."""
+"""What sft, dpo and reward share: steps over encoded rows in seeded epochs, counts, held-out losses, and the run."""
 
 import contextlib
 import time
@@ -74,8 +74,8 @@ class Supervised(OwnStep):
         """Refuse to continue on other data or another batch: the rows already seen would not be known."""
         if state != self.extra_state():
             raise ConfigError(
-                f"the checkpoint belongs to {state['tasks']} tasks and {state['per_step']} of them a step, this run has "
-                f"{len(self.rows)} and {self._per_step()}; continue with the same dataset and batch sizes"
+                f"the checkpoint belongs to {state['tasks']} tasks and {state['per_step']} of them a step, this run "
+                f"has {len(self.rows)} and {self._per_step()}; continue with the same dataset and batch sizes"
             )
 
     def parts(self, rows: Encoded) -> list[Part]:
@@ -88,12 +88,13 @@ class Supervised(OwnStep):
 
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
-        """No gradient and no dropout inside."""
-        training = self.model.training
+        """No gradient and no dropout inside; its time is not the step's."""
+        training, seconds = self.model.training, self._seconds.copy()
         self.model.eval()
         with torch.no_grad():
             yield
         self.model.train(training)
+        self._seconds = seconds
 
     def scored_rows(self, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> Rows:
         """Padded inputs of prompts with their answers; only the assistant's tokens are scored, at temperature 1."""
@@ -109,6 +110,10 @@ class Supervised(OwnStep):
         rows = self.scored_rows([Prompt([self.encoder.pad_id], [0])], [Answer([self.encoder.pad_id], [True])])
         touched = sum(p.sum() for p in model.parameters() if p.requires_grad)
         return model(**rows.inputs, ask=rows.ask).logp.sum() * 0.0 + touched * 0.0
+
+    def save_final(self, path: str) -> None:
+        """The trained model (the adapter alone where one was trained) and its tokenizer."""
+        self.save_model(path)
 
     def _per_step(self) -> int:
         args, ranks = self.args, self.accelerator.num_processes
@@ -164,10 +169,11 @@ class HeldOutPairs:
 
     def entries(self) -> dict[str, Any]:
         """The shares with 95% intervals, and their paired difference."""
-        shares = {f"held-out pairs ranked right {when}": interval(right) for when, right in self.right.items()}
-        if {"before", "after"} <= set(self.right):
-            shares["held-out pairs ranked right gained"] = paired(self.right["before"], self.right["after"])
-        return {"table": shares}
+        shares = {when: interval(right) for when, right in self.right.items()}
+        if {"before", "after"} <= set(shares):
+            gain = paired(self.right["before"], self.right["after"])
+            return {"held_out": {"metric": "pair accuracy", **shares, "gain": gain, "tasks": gain.n}}
+        return {"table": {f"held-out pairs ranked right {when}": share for when, share in shares.items()}}
 
 
 def held_out_tasks(cfg: Config) -> Sequence[Task]:
@@ -186,9 +192,7 @@ def fit(
     """
     resume = newest_checkpoint(cfg, folder)
     with progress(trainer.args.max_steps, title, ["loss", "tok/s"]) as bar:
-        for one in measures:
-            one.measure("before", bar)
-        clock = [time.monotonic()]
+        clock = [0.0]
 
         def show(number: int, metrics: dict[str, float]) -> None:
             if "loss" in metrics:
@@ -198,8 +202,11 @@ def fit(
                 bar.update(number, {"loss": metrics["loss"], "tok/s": speed})
 
         trainer.attach(folder, on_log=show)
+        for one in measures:
+            one.measure("before", bar)
+        clock[0] = time.monotonic()
         trainer.train_or_stop(resume)
-        trainer.save_model(str(folder.model))
+        trainer.save_final(str(folder.model))
         for one in measures:
             one.measure("after", bar)
     losses = [record["loss"] for record in trainer.state.log_history if "loss" in record]
