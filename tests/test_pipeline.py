@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors.torch import load_file
 
 from rlpost import pipeline
 from rlpost.config import Config
@@ -285,13 +287,17 @@ def test_a_stage_without_a_checkpoint_starts_anew_and_what_it_left_is_put_aside(
     assert pipeline._resumable(place)
 
 
+MOVED = ["trainer.learning_rate=0.01", "trainer.weight_decay=0.5"]  # moves the weights even without any reward
+STILL = ["run.report=false", "trainer.learning_rate=0.0"]  # without steps of its own it ends as it began
+
+
 def test_stages_train_for_real_and_a_later_one_starts_from_the_earlier_model(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     tree = {
         "with": ["model=tiny", "debug=smoke", "evaluation.tasks=0"],
         "stages": [
-            {"name": "first", "run": "grpo", "with": ["trainer.learning_rate=0.01"]},
-            {"name": "second", "run": "grpo", "init": "first", "each": {"seed": [1]}, "with": ["run.report=false"]},
+            {"name": "first", "run": "grpo", "with": MOVED},
+            {"name": "second", "run": "grpo", "init": "first", "each": {"seed": [1]}, "with": STILL},
         ],
     }
     cfg = config(tmp_path / "a, b=c's", tree)
@@ -302,6 +308,8 @@ def test_stages_train_for_real_and_a_later_one_starts_from_the_earlier_model(tmp
     assert (folder.path / "first" / "report.html").exists()
     assert not (second / "report.html").exists()
     assert RunFolder.open(second).outcome()["steps"] == 2
+    began, ended = (load_file(place / "model" / "model.safetensors") for place in (folder.path / "first", second))
+    assert all(torch.equal(began[name], ended[name]) for name in began)
     assert result["minutes"] > 0
     again = pipeline.run(cfg, RunFolder.open(folder.path, cfg))
     assert again == result

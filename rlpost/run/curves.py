@@ -57,6 +57,9 @@ class Curve(NamedTuple):
 def charts(records: Sequence[Mapping]) -> tuple[list[Chart], list[Chart]]:
     """The charts that everyone wants to see, and the remaining metrics, from the records of `metrics.jsonl`."""
     train = collect([record for record in records if record.get("phase", "train") == "train"])
+    longest = max((len(curve.steps) for curve in train), default=0)
+    # A trainer's closing record (its total runtime) is one point, no curve.
+    train = [curve for curve in train if len(curve.steps) > 1 or longest == 1]
     held = collect([record for record in records if record.get("phase", "train") != "train"])
     main = [Chart(f"Held-out {curve.name}", draw([curve], marked=True)) for curve in held if len(curve.steps) > 1]
     for title, pattern in PANELS:
@@ -113,10 +116,10 @@ def running_mean(values: Sequence[float], width: int) -> list[float]:
 
 
 def _named(curves: Sequence[Curve]) -> list[Curve]:
-    """Inside one chart the common `reward/` says nothing."""
+    """Inside one chart the common `reward/` or `time/` says nothing."""
     if len(curves) < 2:
         return list(curves)
-    return [curve._replace(name=re.sub(r"^(train/)?rewards?/|/mean$", "", curve.name)) for curve in curves]
+    return [curve._replace(name=re.sub(r"^(train/)?rewards?/|^time/|/mean$", "", curve.name)) for curve in curves]
 
 
 def _style(axes, *, legend: bool) -> None:

@@ -41,6 +41,7 @@ def folder(tmp_path):
         run.log(
             {"step": step, "reward": step / 30, "rewards/correct": step / 40, "rewards/format": 1.0, "odd_one": 2.0}
         )
+    run.log({"step": 30, "train_runtime": 12.0})
     run.log({"step": 15, "phase": "eval", "pass@1": 0.3})
     run.log({"step": 30, "phase": "eval", "pass@1": 0.4})
     return run

@@ -17,13 +17,13 @@ def shown(drawn) -> str:
 
 
 def test_interval_of_a_proportion_is_near_the_normal_one():
-    values = [1.0] * 70 + [0.0] * 30
+    values = [1.0] * 280 + [0.0] * 120
     found = tables.interval(values)
-    width = 1.96 * math.sqrt(0.7 * 0.3 / 100)  # 0.0898
+    width = 1.96 * math.sqrt(0.7 * 0.3 / 400)  # 0.0449; one tail of 5% would be 0.0377
     assert found.mean == pytest.approx(0.7)
-    assert found.n == 100
-    assert found.low == pytest.approx(0.7 - width, abs=0.012)
-    assert found.high == pytest.approx(0.7 + width, abs=0.012)
+    assert found.n == 400
+    assert found.low == pytest.approx(0.7 - width, abs=0.004)
+    assert found.high == pytest.approx(0.7 + width, abs=0.004)
     assert tables.interval(values) == found
     narrower = tables.interval(values, level=0.5)
     assert found.low < narrower.low < narrower.high < found.high
