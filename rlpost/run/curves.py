@@ -87,8 +87,8 @@ def collect(records: Sequence[Mapping]) -> list[Curve]:
 
 def draw(curves: Sequence[Curve], *, marked: bool = False, smooth_from: int = 20) -> str:
     """An SVG of several curves over steps: thin raw values, and a running mean on top from `smooth_from` points on."""
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "-".join(curve.name for curve in curves), "font.size": 9}
-    with matplotlib.rc_context(settings):
+    salt = "-".join(curve.name for curve in curves)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9}):
         figure = Figure(figsize=(4.6, 2.3), layout="constrained")
         figure.patch.set_alpha(0)
         axes = figure.add_subplot()

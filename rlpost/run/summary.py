@@ -34,8 +34,9 @@ def lookup(result: Mapping[str, Any], path: str) -> float | None:
         value = value.get("mean")
     if isinstance(value, (list, tuple)) and value:
         value = value[0]
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if number and math.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return value
 
 
 def faults(tables: Any, names: Sequence[str]) -> list[str]:
