@@ -41,7 +41,7 @@ def _unknown_keys(cfg: Config, axes: list[str]) -> list[str]:
         if key not in legal or (key not in cfg.schema and key not in axes and key not in FREE):
             hint = near(key, legal) or f"; the keys are {', '.join(dict.fromkeys(legal))}"
             found.append(f"unknown key {key!r}{hint}")
-        elif key in cfg.schema and key not in axes and key not in FREE and isinstance(cfg.schema[key], dict):
+        elif key not in axes and key not in FREE and cfg.schema.get(key) and isinstance(cfg.schema[key], dict):
             found += _plain_keys(key, value, cfg.schema[key])
     for key, annotation in TYPES.items():
         node: Any = cfg.tree

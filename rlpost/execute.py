@@ -59,6 +59,8 @@ def run_checked(cfg: Config) -> dict[str, Any]:
 
     again = cfg.tree.get("resume")
     folder = RunFolder.open(again, cfg) if again else RunFolder.create(cfg)
+    if again:
+        folder.save_config(cfg)
     module = importlib.import_module(MODULES.get(cfg.command, f"rlpost.trainers.{cfg.command}"))
     try:
         result = module.run(cfg, folder) or {}

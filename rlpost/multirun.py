@@ -1,5 +1,6 @@
 """`rlpost <verb> -m`: a sweep by Hydra's sweepers and launchers; each job has a run folder with a done.json."""
 
+import importlib.util
 import json
 import subprocess
 import sys
@@ -12,7 +13,15 @@ from rich.console import Console
 from rich.table import Table
 
 from rlpost import config
-from rlpost.errors import Interrupted, RlpostError
+from rlpost.errors import ConfigError, Interrupted, RlpostError
+
+
+PLUGINS = {
+    "joblib": "hydra_joblib_launcher",
+    "submitit_local": "hydra_submitit_launcher",
+    "submitit_slurm": "hydra_submitit_launcher",
+    "optuna": "hydra_optuna_sweeper",
+}
 
 
 class JobFailed(RuntimeError):
@@ -26,9 +35,7 @@ def sweep(command: str, overrides: list[str]) -> None:
     """
     plan = config.sweep_plan(command, overrides)
     folder = Path(plan.folder or Path("runs") / f"sweep-{command}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
-    given = [*plan.overrides, *([] if plan.folder else [f"hydra.sweep.dir='{folder}'"])]
-    if not any(text.startswith("hydra/job_logging=") for text in given):
-        given.append("hydra/job_logging=none")
+    given = [*plan.overrides, *([] if plan.folder else [f"hydra.sweep.dir='{folder}'"]), *_defaults(plan.overrides)]
     line = [sys.executable, "-m", "rlpost._hydra_main", command, "--multirun", *given, "hydra.output_subdir=null"]
     try:
         code = subprocess.run(line, check=False).returncode
@@ -36,9 +43,25 @@ def sweep(command: str, overrides: list[str]) -> None:
         code = Interrupted.exit_code
     jobs = outcomes(folder)
     Console().print(table(jobs, plan.swept, folder))
+    for job in jobs:
+        if job.get("message"):
+            print(f"job {job['job']}: {job['message']}", flush=True)
     if code == Interrupted.exit_code:
         raise Interrupted(f"the sweep was interrupted; {len(jobs)} jobs are in {folder}")
     _raise_first(jobs, code, folder)
+
+
+def _defaults(given: list[str]) -> list[str]:
+    """Hydra settings that differ from its own defaults, where the user has not set them. Raises for a missing plugin."""
+    picked = dict(text.partition("=")[::2] for text in given)
+    for key in ("hydra/launcher", "hydra/sweeper"):
+        module = PLUGINS.get(picked.get(key, ""))
+        if module and importlib.util.find_spec(f"hydra_plugins.{module}") is None:
+            raise ConfigError(f"{key}={picked[key]} is not installed; pip install 'rlpost[sweeps]'")
+    wanted = {"hydra/job_logging": "none"}
+    if picked.get("hydra/sweeper") == "optuna":
+        wanted["hydra.sweeper.direction"] = "maximize"  # `objective` of every verb: higher is better
+    return [f"{key}={value}" for key, value in wanted.items() if key not in picked]
 
 
 def _raise_first(jobs: list[dict[str, Any]], code: int, folder: Path) -> None:
@@ -69,14 +92,13 @@ def outcomes(folder: Path) -> list[dict[str, Any]]:
 
 
 def table(jobs: list[dict[str, Any]], swept: list[str], folder: Path) -> Table:
-    """A row per job: what was swept, how it ended, its objective or its error."""
-    drawn = Table("job", *swept, "status", "objective", "error", box=box.SIMPLE_HEAD, title=f"sweep {folder}")
+    """A row per job: what was swept, how it ended, and its objective."""
+    drawn = Table("job", *swept, "status", "objective", box=box.SIMPLE_HEAD, title=f"sweep {folder}")
     for job in jobs:
         values = dict(text.lstrip("+").partition("=")[::2] for text in job["overrides"])
         objective = job.get("objective")
         shown = f"{objective:.4g}" if isinstance(objective, int | float) else ""
-        error = str(job.get("message") or "").split("\n")[0]
-        drawn.add_row(job["job"], *(values.get(key, "") for key in swept), str(job.get("status")), shown, error)
+        drawn.add_row(job["job"], *(values.get(key, "") for key in swept), str(job.get("status")), shown)
     return drawn
 
 

@@ -63,7 +63,7 @@ def signature(target: str) -> Signature:
     tree = _module_tree(module)
     node = _definition(tree, name)
     if node is None:
-        moved = _imported_from(tree, name)
+        moved = _imported_from(tree, name, module)
         if moved:
             return signature(moved)
         names = [
@@ -81,13 +81,23 @@ def _definition(tree: ast.Module, name: str) -> ast.FunctionDef | ast.ClassDef |
     return None
 
 
-def _imported_from(tree: ast.Module, name: str) -> str | None:
+def _imported_from(tree: ast.Module, name: str, module: str) -> str | None:
+    """The dotted path of a name that a module imports from another one."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        if isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
-                    return f"{node.module}.{alias.name}"
+                    return f"{_absolute(node, module)}.{alias.name}"
     return None
+
+
+def _absolute(node: ast.ImportFrom, module: str) -> str:
+    if not node.level:
+        return str(node.module)
+    parts = module.split(".")
+    up = node.level - (source_of(module).name == "__init__.py")
+    base = parts[: len(parts) - up]
+    return ".".join([*base, *([node.module] if node.module else [])])
 
 
 @functools.cache
@@ -175,6 +185,8 @@ def _knob(arg: ast.arg, default: ast.expr | None) -> Knob:
 def _literal(node: ast.expr | None) -> Any:
     if node is None:
         return NO_DEFAULT
+    if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("field"):
+        return _literal({k.arg: k.value for k in node.keywords}.get("default"))
     try:
         return ast.literal_eval(node)
     except ValueError:

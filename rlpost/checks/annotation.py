@@ -57,7 +57,7 @@ def resolve(annotation: str, aliases: tuple[tuple[str, str], ...] = ()) -> Any:
     """The type an annotation means, None where it names anything but simple types."""
     try:
         return _evaluate(ast.parse(annotation, mode="eval").body, dict(aliases))
-    except (_Unknown, SyntaxError):
+    except (_Unknown, SyntaxError, TypeError):
         return None
 
 
@@ -83,7 +83,8 @@ def _evaluate(node: ast.expr, aliases: Mapping[str, str]) -> Any:
         inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if head is typing.Literal:
             return typing.Literal[tuple(ast.literal_eval(x) for x in inner)]
-        return head[tuple(_evaluate(x, aliases) for x in inner)]
+        parts = tuple(_evaluate(x, aliases) for x in inner)
+        return head[parts if len(parts) > 1 else parts[0]]
     raise _Unknown(ast.unparse(node))
 
 
