@@ -1,4 +1,4 @@
-"""From a checked configuration to the built parts of a run. No axis or method is named beyond what the step itself needs."""
+"""From a checked configuration to the built parts of a run; no method is named here."""
 
 from collections.abc import Mapping
 from typing import Any

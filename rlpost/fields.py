@@ -1,4 +1,4 @@
-"""Which fields the plug-ins of a run read, and so which models and passes it needs. A signature is the only declaration."""
+"""Which fields the plug-ins of a run read, and so which models and passes it needs: signatures declare it."""
 
 import functools
 import inspect

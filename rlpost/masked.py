@@ -1,7 +1,7 @@
 """Masked and per-group statistics: the only copies in rlpost.
 
-Conventions decided here once: an empty mask has mean 0; the standard deviation is the sample one (n-1) as in TRL, and 0 for
-fewer than two values; NaN entries (a reward that does not apply) are left out of every statistic.
+Conventions decided here once: an empty mask has mean 0; the standard deviation is the sample one (n-1) as in TRL, and 0
+for fewer than two values; NaN entries (a reward that does not apply) are left out of every statistic.
 """
 
 import torch

@@ -1,5 +1,6 @@
-"""Rollouts as tables, and how the groups that stay are dealt to ranks, optimizer steps and micro-batches. Pure functions."""
+"""Rollouts as tables, and how the groups that stay are dealt to ranks, optimizer steps and micro-batches."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -63,7 +64,7 @@ class MicroBatch:
 
 
 def deal(kept: Scored, rank_of: Sequence[int], ranks: int, steps: int, micro: int) -> list[list[list[list[int]]]]:
-    """Row indices by [rank][optimizer step][micro-batch]: each rank deals its own groups, in order, as evenly as it can."""
+    """Row indices by [rank][optimizer step][micro-batch]: a rank deals its own groups, in order, as even as can be."""
     table = []
     for rank in range(ranks):
         groups: dict[int, list[int]] = {}
@@ -132,4 +133,4 @@ def _numbers(names: Sequence[str]) -> Tensor:
 
 def _split(groups: list[list[int]], parts: int) -> list[list[int]]:
     bounds = [round(i * len(groups) / parts) for i in range(parts + 1)]
-    return [[row for group in groups[a:b] for row in group] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [[row for group in groups[a:b] for row in group] for a, b in itertools.pairwise(bounds)]

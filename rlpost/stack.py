@@ -1,6 +1,7 @@
 """The reward stack: runs every reward on the rollouts it applies to, stores raw scores, and builds the (N,K) table.
 
-A score is a number, None (does not apply) or an error: a reward that raises, returns NaN or the wrong number of scores stops the run.
+A score is a number, None (does not apply) or an error: a reward that raises, returns NaN or the wrong number of scores
+stops the run.
 """
 
 import math

@@ -1,8 +1,8 @@
 """The step as two pure functions: `score` turns rollouts into credit, `loss` turns a micro-batch into a scalar.
 
-`loss = sum_terms coef * sum(W_term * M * value_term)`: the objective and each regularizer are terms with their own coefficient and
-token weights W; M is the product of the no-gradient token weights. Counts span the whole optimizer step on all ranks, so the
-gradient does not depend on how the step was cut into micro-batches or ranks.
+`loss = sum_terms coef * sum(W_term * M * value_term)`: the objective and each regularizer are terms with their own
+coefficient and token weights W; M is the product of the no-gradient token weights. Counts span the whole optimizer step
+on all ranks, so the gradient does not depend on how the step was cut into micro-batches or ranks.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,7 +1,7 @@
-"""The records that flow through a run. Shape letters: N rows, T completion tokens, K rewards, S spans, B pairs, V vocabulary.
+"""The records that flow through a run. Shape letters: N rows, T completion tokens, K rewards, S spans, B pairs.
 
-`Task -> Rollout -> Scored -> TokenBatch -> Loss` is the reinforcement path; `PairBatch` and `ScoreBatch` serve preference
-losses and reward models. Field names are the closed vocabulary that plug-in signatures read (see `fields.py`).
+`Task -> Rollout -> Scored -> TokenBatch -> Loss` is the reinforcement path; `PairBatch` and `ScoreBatch` serve
+preference losses and reward models. Field names are the closed vocabulary that plug-in signatures read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,7 +54,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Prompt:
-    """An encoded prompt: token ids, `kinds` (0 text, 1 image, 2 video per token) and the visual tensors of its media."""
+    """An encoded prompt: token ids, `kinds` (0 text, 1 image, 2 video per token), visual tensors of its media."""
 
     ids: list[int]
     kinds: list[int] = field(default_factory=list)
@@ -88,7 +88,7 @@ class Rollout:
 
 @dataclass
 class Scored:
-    """All rows of all ranks of one optimizer step, no gradient. Optional fields are there when a signature names them."""
+    """All rows of all ranks of one optimizer step, no gradient. Optional fields are there when a signature asks."""
 
     rewards: NK
     weights: K
@@ -183,7 +183,7 @@ class ScoreBatch:
 
 
 class Loss(NamedTuple):
-    """An unreduced loss: `value` is (N,T), (N,1) or (B,). `metrics` are detached tensors that are averaged with the mask."""
+    """An unreduced loss: `value` is (N,T), (N,1) or (B,). `metrics` are detached and averaged with the mask."""
 
     value: Tensor
     metrics: Mapping[str, Tensor] = {}

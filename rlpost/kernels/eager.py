@@ -1,4 +1,4 @@
-"""Log-probabilities, entropies and divergences straight from hidden states, in plain PyTorch: the oracle of every faster kernel.
+"""Log-probabilities, entropies and divergences straight from hidden states: the oracle of every faster kernel.
 
 Logits of a chunk of rows exist only while that chunk is worked on; the backward pass computes them again.
 """
@@ -27,7 +27,8 @@ def linear_logp(
     """Log-probability (nats) of `tokens` and entropy of the next-token distribution, both differentiable, float32.
 
     Equation:
-        z = softcap * tanh((h W' + b) / softcap) / temperature;  logp = z_y - logsumexp(z);  H = logsumexp(z) - sum_v p_v z_v
+        z = softcap * tanh((h W' + b) / softcap) / temperature
+        logp = z_y - logsumexp(z);  H = logsumexp(z) - sum_v p_v z_v
     Edge cases:
         `banned` ids have probability 0, as when sampling suppresses them. No rows: two empty tensors.
     """

@@ -13,7 +13,8 @@ def causal(model: Any, rows: Rows) -> Likelihood:
     Reduces to:
         the log-softmax of the model's logits at temperature 1 without suppressed tokens
     Edge cases:
-        tokens outside the mask are not scored and hold 0; the distribution is that of sampling (temperature, suppressed ids)
+        Tokens outside the mask are not scored and hold 0. The distribution is that of sampling: temperature and
+        suppressed ids count.
     Paper: Attention Is All You Need, arXiv:1706.03762
     """
     found = model(**rows.inputs, ask=rows.ask)

@@ -39,14 +39,14 @@ class Ask:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a likelihood scores: padded model inputs whose last columns are the completions, and what is asked of them."""
+    """What a likelihood scores: padded inputs whose last columns are the completions, and what is asked of them."""
 
     inputs: dict[str, Tensor]
     ask: Ask
 
 
 class Likelihood(NamedTuple):
-    """Per completion token (N,T), 0 where a token does not train. `hidden` (M,D) are the scored rows' states, detached."""
+    """Per completion token (N,T), 0 where a token does not train. `hidden` (M,D): states of the scored, detached."""
 
     logp: Float[Tensor, "N T"]
     entropy: Float[Tensor, "N T"]

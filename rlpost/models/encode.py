@@ -1,6 +1,7 @@
-"""From tasks to token ids and model inputs, for text and for vision-language models: the only place that knows about chat templates.
+"""From tasks to token ids and model inputs, for text and vision: the only place that knows about chat templates.
 
-Prompts are padded on the left and completions on the right, so the last column of the prompt predicts the first completion token.
+Prompts are padded on the left and completions on the right, so the last column of the prompt predicts the first
+completion token.
 """
 
 from collections.abc import Mapping, Sequence
@@ -96,8 +97,8 @@ class Encoder:
             text = self._render(history, generation=ahead and message["role"] != "assistant")
             if not text.startswith(done):
                 raise ModelError(
-                    f"the chat template rewrites earlier turns when a {message['role']} message follows, so the tokens that "
-                    "train cannot be told apart; use a template that only appends"
+                    f"the chat template rewrites earlier turns when a {message['role']} message follows, so the "
+                    "tokens that train cannot be told apart; use a template that only appends"
                 )
             new = self.tokenizer(text[len(done) :], add_special_tokens=False)["input_ids"]
             tokens += new

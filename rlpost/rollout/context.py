@@ -1,4 +1,4 @@
-"""What a rollout may ask of the run: completions of tasks (with prefixes), scores, models, and where training stands."""
+"""What a rollout may ask of the run: completions of tasks (with prefixes), scores, models, and the progress."""
 
 import random
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -45,7 +45,7 @@ class Context:
         prefixes: Sequence[Sequence[int]] | None = None,
         max_tokens: int | None = None,
     ) -> list[Rollout]:
-        """`n` completions of each task, side by side. A prefix is continued; its tokens belong to the row but do not train.
+        """`n` completions of each task, side by side. A prefix is continued; its tokens are the row's but do not train.
 
         `group` names each task's group (default: a new group per task); `trains` False makes rows that only inform.
         """

@@ -1,4 +1,4 @@
-"""Sampling with the policy itself: each unique prompt (and its media) is encoded once and its cache shared by its completions."""
+"""Sampling with the policy itself: each unique prompt (and its media) is encoded once for all its completions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Sampling:
 
 
 class Completion(NamedTuple):
-    """Sampled tokens with the stop token, and their log-probability at the sampling temperature before top-p and top-k."""
+    """Sampled tokens with the stop token, and their log-probability at the temperature, before top-p and top-k."""
 
     tokens: list[int]
     logp: list[float]

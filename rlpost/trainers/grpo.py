@@ -1,4 +1,4 @@
-"""`rlpost grpo`: rollouts, credit and the token loss inside TRL's GRPO trainer, whose three step methods are replaced whole."""
+"""`rlpost grpo`: rollouts, credit and the token loss inside TRL's GRPO trainer, whose step is replaced whole."""
 
 import random
 import time

@@ -13,7 +13,7 @@ from rlpost.stack import RewardStack
 
 
 class HeldOut:
-    """Measures `evaluation.tasks` tasks of the test split; nothing at all when that number is 0 or nothing scores them."""
+    """Measures `evaluation.tasks` tasks of a split; nothing when that number is 0 or none of the scores is there."""
 
     def __init__(self, cfg: Config, bundle: Bundle, stack: RewardStack, sampling: Sampling):
         self.node = cfg.tree.get("evaluation") or {}

@@ -1,4 +1,4 @@
-"""What a step writes down: metrics of its rollouts, lines of `rollouts.jsonl`, and micro-batches packed for a checkpoint."""
+"""What a step writes down: metrics, lines of `rollouts.jsonl`, and micro-batches packed for a checkpoint."""
 
 import math
 from collections.abc import Sequence
@@ -50,25 +50,34 @@ def rollout_records(rollouts: Sequence[Rollout], credit: Credit, stack: RewardSt
             row = credit.scored.advantage[place[i]]
             mask = credit.scored.mask[place[i]]
             advantage = float(row[mask].mean()) if mask.any() else 0.0
-        lines.append(
-            {
-                "step": step,
-                "task": rollout.task.id,
-                "group": rollout.group,
-                "row": i,
-                "role": rollout.role,
-                "prompt": prompt_text(rollout.task),
-                "answer": rollout.task.answer if isinstance(rollout.task.answer, (str, int, float)) else None,
-                "text": rollout.text,
-                "stop": rollout.stop,
-                "tokens": len(rollout.tokens),
-                "scores": dict(rollout.scores),
-                "reward": float(total[i]),
-                "advantage": advantage,
-                "info": {k: v for k, v in rollout.info.items() if isinstance(v, (str, int, float, bool))},
-            }
-        )
+        lines.append(_line(rollout, row=i, step=step, reward=float(total[i]), advantage=advantage))
     return lines
+
+
+def scored_records(rollouts: Sequence[Rollout], stack: RewardStack) -> list[dict[str, Any]]:
+    """The same lines for completions that nothing is trained on: the plain weighted reward, no step and no advantage."""
+    total = total_reward(stack.table(rollouts), stack.weights)
+    return [_line(r, row=i, step=None, reward=float(total[i]), advantage=None) for i, r in enumerate(rollouts)]
+
+
+def _line(rollout: Rollout, *, row: int, step: int | None, reward: float, advantage: float | None) -> dict[str, Any]:
+    answer = rollout.task.answer
+    return {
+        "step": step,
+        "task": rollout.task.id,
+        "group": rollout.group,
+        "row": row,
+        "role": rollout.role,
+        "prompt": prompt_text(rollout.task),
+        "answer": answer if isinstance(answer, (str, int, float)) else None,
+        "text": rollout.text,
+        "stop": rollout.stop,
+        "tokens": len(rollout.tokens),
+        "scores": dict(rollout.scores),
+        "reward": reward,
+        "advantage": advantage,
+        "info": {k: v for k, v in rollout.info.items() if isinstance(v, (str, int, float, bool))},
+    }
 
 
 def prompt_text(task: Task) -> str:

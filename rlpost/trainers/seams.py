@@ -1,7 +1,7 @@
-"""Where rlpost takes over from TRL: the step, the data loader, logging and checkpoints. TRL keeps the loop and the optimizer.
+"""Where rlpost takes over from TRL: the step, the data loader, logging and checkpoints. TRL keeps loop and optimizer.
 
-`OwnStep` stands before a TRL trainer class. It asks for the micro-batches of an optimizer step once, then for the loss of each;
-`tests/trainers/test_seams.py` pins every overridden name and signature of the installed releases.
+`OwnStep` stands before a TRL trainer class. It asks for the micro-batches of an optimizer step once, then for the loss
+of each; `tests/trainers/test_seams.py` pins every overridden name and signature of the installed releases.
 """
 
 import contextlib
@@ -65,7 +65,7 @@ class OwnStep:
         """Restore what `extra_state` returned."""
 
     def train_or_stop(self, resume: str | None) -> None:
-        """Train, continuing from the checkpoint `resume`. Raises Interrupted after Ctrl-C, when a checkpoint is saved."""
+        """Train, or go on from the checkpoint `resume`. Raises Interrupted after Ctrl-C, when a checkpoint is saved."""
         if resume is not None:
             self.folder.rewind(checkpoint.step_of(resume))
         self.train(resume_from_checkpoint=resume)
@@ -121,8 +121,8 @@ class OwnStep:
             loss, metrics = self.micro_loss(model, inputs)
         if not torch.isfinite(loss):
             raise RlpostError(
-                f"the loss of step {self.state.global_step} is {float(loss)}; lower trainer.learning_rate or look at the "
-                f"rewards and log-ratios of this step in {self.folder.path}"
+                f"the loss of step {self.state.global_step} is {float(loss)}; lower trainer.learning_rate or look at "
+                f"the rewards and log-ratios of this step in {self.folder.path}"
             )
         self.record(metrics)
         return loss * self.accelerator.num_processes
