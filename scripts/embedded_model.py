@@ -1,4 +1,4 @@
-"""Fetch, verify and try the embedded model: `python scripts/embedded_model.py`. Prints where it lies and what it says."""
+"""Fetch, verify and try the embedded model; prints where it lies and what it says."""
 
 import logging
 import sys

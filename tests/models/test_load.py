@@ -101,6 +101,16 @@ def test_tiny_reads_and_writes_any_text_byte_by_byte():
     assert encoder.completion(ask("7+5?"), "12").tokens[-1] == encoder.stop_ids[0]
 
 
+def test_text_without_a_prompt_is_written_as_it_is_and_all_of_it_trains():
+    encoder, task = text().encoder, Task("t", (), demonstration="The sky.")
+    answer = encoder.completion(task, task.demonstration)
+    assert encoder.prompt(task).ids == [
+        encoder.stop_ids[0]
+    ]  # no start token in this vocabulary: the end of the text before
+    assert answer.tokens == [*encoder.tokenizer("The sky.")["input_ids"], encoder.stop_ids[0]]
+    assert answer.trains == [True] * 9
+
+
 def test_tiny_depends_on_its_prompt():
     bundle = text()
     assert len({greedy(bundle, ask(question), 8) for question in ("1", "22", "hello", "what?")}) > 1
