@@ -96,9 +96,10 @@ def faults(cfg: "Config") -> list[str]:
 
 
 def common(cfg: "Config") -> list[str]:
-    """What is said once for the pipeline and holds for every stage: seed, debug, launch and logger."""
+    """What is said once for the pipeline and holds for every stage: search path, seed, debug, launch and logger."""
+    found = [text for text in cfg.overrides if text.lstrip("+").startswith("hydra.searchpath=")]
     picked = [f"{axis}={cfg.picks[axis][-1]}" for axis in ("debug", "launch", "logger") if cfg.picks.get(axis)]
-    return [f"seed={cfg.tree.get('seed', 0)}", *picked]
+    return [*found, f"seed={cfg.tree.get('seed', 0)}", *picked]
 
 
 def plan(pipeline: Mapping[str, Any], shared: Sequence[str] = ()) -> list[Stage]:

@@ -80,6 +80,12 @@ def test_stages_run_in_order_with_what_they_inherit(tmp_path):
     assert 'href="rl/report.html"' in page
 
 
+def test_stages_know_the_options_of_the_users_own_folder(tmp_path):
+    own = ["hydra.searchpath=[file:///mine]", "pipeline=small"]
+    cfg = Config("run", {"seed": 4}, {}, {"debug": ["none"]}, own)
+    assert pipeline.common(cfg) == ["hydra.searchpath=[file:///mine]", "seed=4", "debug=none"]
+
+
 def test_a_pipeline_continues_at_the_stage_that_stopped(tmp_path):
     cfg = config(tmp_path, LINE)
     folder = RunFolder.create(cfg)

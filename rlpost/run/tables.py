@@ -80,7 +80,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     for index, column in enumerate(columns):
         cells = [row[index] for row in rows]
         right = bool(cells) and all(_numeric(cell) or _bounds(cell) for cell in cells)
-        drawn.add_column(column, justify="right" if right else "left", overflow="fold")
+        drawn.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for row in rows:
         drawn.add_row(*(_escaped(number(cell)) for cell in row))
     return drawn

@@ -86,6 +86,11 @@ def test_the_final_table_shows_what_was_measured_and_nothing_else():
     assert len(tables.final_rows({}, "runs/a")) == 1
 
 
+def test_numbers_are_not_broken_over_lines():
+    wide = [[f"row {index}", "words " * 30, [0.5, 0.4, 0.6]] for index in range(2)]
+    assert shown(tables.table("t", ["name", "long", "accuracy"], wide)).count("0.500 [0.400, 0.600]") == 2
+
+
 def test_a_table_keeps_brackets_and_aligns_numbers():
     text = shown(tables.table("Arms", ["arm", "accuracy"], [["[bold]x", 0.5], ["y", [0.5, 0.4, 0.6]]]))
     assert "[bold]x" in text
