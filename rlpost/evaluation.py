@@ -35,8 +35,12 @@ def answer(
     seed: int = 0,
     rows: int = 64,
     done: Callable[[int], Any] | None = None,
+    collect: Callable[[Sequence[Task], Context], list[Rollout]] | None = None,
 ) -> list[Rollout]:
-    """`n` scored completions of each task, about `rows` at a time; `done` hears how many tasks are finished."""
+    """`n` scored completions of each task, about `rows` at a time; `done` hears how many tasks are finished.
+
+    `collect` is a rollout option that decides itself what to generate; by default plain completions.
+    """
     generator = torch.Generator(device=next(bundle.model.parameters()).device).manual_seed(seed)
 
     def engine(prompts: Any, count: int, how: Sampling) -> list[Any]:
@@ -46,7 +50,8 @@ def answer(
     found: list[Rollout] = []
     each = max(1, rows // n)
     for start in range(0, len(tasks), each):
-        found += ctx.generate(tasks[start : start + each], n)
+        part = tasks[start : start + each]
+        found += collect(part, ctx) if collect else ctx.generate(part, n)
         if done:
             done(min(start + each, len(tasks)))
     ctx.score(found)

@@ -1,8 +1,10 @@
 """Accuracy over k completions per task: the mean, the chance that one of k is right, and the vote.
 
-A rollout is right when its score reaches 1 (`threshold`). Scores that do not apply (None) are left out.
+A rollout is right when its score reaches 1 (`threshold`). `score` names a reward, or several that share the rollouts out
+between them: the first that applies to a rollout counts. Rollouts to which none applies are left out.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from math import comb
@@ -11,7 +13,9 @@ from rlpost.errors import RewardError
 from rlpost.types import Rollout
 
 
-def avg_at_k(rollouts: Sequence[Rollout], *, score: str = "correct", k: int | None = None) -> dict[str, float]:
+def avg_at_k(
+    rollouts: Sequence[Rollout], *, score: str | Sequence[str] = "correct", k: int | None = None
+) -> dict[str, float]:
     """Mean score of the first k completions of each task, then over tasks.
 
     Equation:
@@ -24,12 +28,12 @@ def avg_at_k(rollouts: Sequence[Rollout], *, score: str = "correct", k: int | No
         None; the usual definition of avg@k.
     """
     tasks = _by_task(rollouts, score, k)
-    means = [sum(float(r.scores[score]) for r in rows) / len(rows) for rows in tasks]
+    means = [sum(_value(r, score) for r in rows) / len(rows) for rows in tasks]
     return {f"avg@{_label(tasks)}": sum(means) / len(means)}
 
 
 def pass_at_k(
-    rollouts: Sequence[Rollout], *, score: str = "correct", k: int | None = None, threshold: float = 1.0
+    rollouts: Sequence[Rollout], *, score: str | Sequence[str] = "correct", k: int | None = None, threshold: float = 1.0
 ) -> dict[str, float]:
     """Chance that at least one of k completions is right, estimated without bias from all n.
 
@@ -50,13 +54,13 @@ def pass_at_k(
     _refuse_short(tasks, k)
     found = []
     for rows in tasks:
-        wrong = sum(float(r.scores[score]) < threshold for r in rows)
+        wrong = sum(_value(r, score) < threshold for r in rows)
         found.append(1 - comb(wrong, k) / comb(len(rows), k))
     return {f"pass@{k}": sum(found) / len(found)}
 
 
 def maj_at_k(
-    rollouts: Sequence[Rollout], *, score: str = "correct", k: int | None = None, threshold: float = 1.0
+    rollouts: Sequence[Rollout], *, score: str | Sequence[str] = "correct", k: int | None = None, threshold: float = 1.0
 ) -> dict[str, float]:
     """Is the most frequent answer among the first k completions right?
 
@@ -75,21 +79,21 @@ def maj_at_k(
     return {f"maj@{_label(tasks)}": sum(found) / len(found)}
 
 
-def _vote(rows: Sequence[Rollout], score: str, threshold: float) -> float:
+def _vote(rows: Sequence[Rollout], score: str | Sequence[str], threshold: float) -> float:
     votes = [(str(r.info.get("answer", r.text)).strip(), r) for r in rows if r.info.get("answer", r.text) is not None]
     counts = Counter(answer for answer, _ in votes)
     top = max(counts.values(), default=0)
     shares = []
     for answer in (a for a, n in counts.items() if n == top):
-        right = [float(r.scores[score]) >= threshold for a, r in votes if a == answer]
+        right = [_value(r, score) >= threshold for a, r in votes if a == answer]
         shares.append(sum(right) / len(right))
     return sum(shares) / len(shares) if shares else 0.0
 
 
-def _by_task(rollouts: Sequence[Rollout], score: str, k: int | None) -> list[list[Rollout]]:
+def _by_task(rollouts: Sequence[Rollout], score: str | Sequence[str], k: int | None) -> list[list[Rollout]]:
     tasks: dict[str, list[Rollout]] = {}
     for r in rollouts:
-        if r.scores.get(score) is not None:
+        if _found(r, score) is not None:
             tasks.setdefault(r.task.id, []).append(r)
     if not tasks:
         names = sorted({name for r in rollouts for name in r.scores})
@@ -98,6 +102,16 @@ def _by_task(rollouts: Sequence[Rollout], score: str, k: int | None) -> list[lis
         return list(tasks.values())
     _refuse_short(list(tasks.values()), k)
     return [rows[:k] for rows in tasks.values()]
+
+
+def _found(rollout: Rollout, score: str | Sequence[str]) -> float | None:
+    names = [score] if isinstance(score, str) else score
+    return next((rollout.scores[name] for name in names if rollout.scores.get(name) is not None), None)
+
+
+def _value(rollout: Rollout, score: str | Sequence[str]) -> float:
+    found = _found(rollout, score)
+    return math.nan if found is None else float(found)
 
 
 def _refuse_short(tasks: Sequence[Sequence[Rollout]], k: int) -> None:

@@ -65,3 +65,12 @@ def test_scores_that_do_not_apply_are_left_out():
         pass_at_k(some, k=2)
     with pytest.raises(RewardError, match="k=0"):
         maj_at_k(some, k=0)
+
+
+def test_several_scores_share_the_rollouts_and_the_first_that_applies_counts():
+    some = rows("x", "ab") + rows("y", "ab")
+    for r, values in zip(some, [(1.0, None), (None, 0.0), (None, 1.0), (0.25, 1.0)], strict=True):
+        r.scores = dict(zip(("choice", "number"), values, strict=True))
+    # task x: 1 and 0; task y: 1 and 0.25 (the first column wins over the second): (0.5 + 0.625) / 2
+    assert avg_at_k(some, score=["choice", "number"]) == {"avg@2": 0.5625}
+    assert pass_at_k(some, score=["number", "choice"], k=1) == {"pass@1": 0.75}
