@@ -1,7 +1,7 @@
 """Accuracy over k completions per task: the mean, the chance that one of k is right, and the vote.
 
-A rollout is right when its score reaches 1 (`threshold`). `score` names a reward, or several that share the rollouts out
-between them: the first that applies to a rollout counts. Rollouts to which none applies are left out.
+A rollout is right when its score reaches 1 (`threshold`). `score` names a reward, or several that share the
+rollouts between them: the first that applies to a rollout counts. Rollouts to which none applies are left out.
 """
 
 import math

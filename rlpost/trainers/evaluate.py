@@ -90,9 +90,7 @@ def prepare(cfg: Config) -> tuple[Bundle, list[Task], RewardStack]:
     tasks = list(build(cfg.tree["dataset"])(node["split"]))
     tasks = tasks if node["limit"] is None else tasks[: int(node["limit"])]
     if not tasks:
-        raise DataError(
-            f"the split {node['split']!r} of the dataset has no task; change trainer.split or trainer.limit"
-        )
+        raise DataError(f"the split {node['split']!r} of the dataset has no task; change trainer.split")
     return bundle, tasks, assemble.reward_stack(cfg.tree)
 
 

@@ -55,7 +55,7 @@ def rollout_records(rollouts: Sequence[Rollout], credit: Credit, stack: RewardSt
 
 
 def scored_records(rollouts: Sequence[Rollout], stack: RewardStack) -> list[dict[str, Any]]:
-    """The same lines for completions that nothing is trained on: the plain weighted reward, no step and no advantage."""
+    """The same lines for completions that nothing trains on: the weighted reward, without step and advantage."""
     total = total_reward(stack.table(rollouts), stack.weights)
     return [_line(r, row=i, step=None, reward=float(total[i]), advantage=None) for i, r in enumerate(rollouts)]
 
