@@ -43,6 +43,7 @@ class Decoder:
         self.held = 0
         self.lock = threading.Lock()
         self.worker: subprocess.Popen[bytes] | None = None
+        self.command = [sys.executable, "-m", "rlpost.media.worker"]
         self.owner = 0
 
     def __getstate__(self) -> dict[str, object]:
@@ -114,9 +115,8 @@ class Decoder:
     def _started(self) -> subprocess.Popen[bytes]:
         # A forked child must not talk to its parent's worker.
         if self.worker is None or self.owner != os.getpid() or self.worker.poll() is not None:
-            command = [sys.executable, "-m", "rlpost.media.worker"]
             self.worker = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
+                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
             )
             self.owner = os.getpid()
             atexit.register(self.close)

@@ -77,8 +77,8 @@ def test_ocr_is_one_minus_the_word_error_rate(answer, score):
 
 
 def test_free_form_is_the_mean_of_three_rouge_measures():
-    """Words the/red/square/moves of 4 and the/red/circle/moves/left of 5: 3 shared, F1 = 6/9; pairs the-red: 1 of 3 and 4,
-    F1 = 2/7; the longest common subsequence the-red-moves: F1 = 6/9."""
+    """4 and 5 words share the, red, moves: F1 = 6/9. 3 and 4 pairs share the-red: F1 = 2/7. The longest common
+    subsequence is the-red-moves: F1 = 6/9."""
     score = free_form([row(said("the red square moves"), "the red circle moves left")])
     assert score == [pytest.approx((6 / 9 + 2 / 7 + 6 / 9) / 3)]
     stemmed = [free_form([row(said("it move"), "it moves")], stemmer=on)[0] for on in (True, False)]

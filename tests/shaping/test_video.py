@@ -11,7 +11,7 @@ from rlpost.shaping.video import length_bonus, temporal_bonus
 
 NAMES = ("multiple_choice", "ocr", "think_answer_format")
 NAN = math.nan
-# group 7: p = (1 + 0 + 1) / 3, q = (1 + 0) / 2. group 3: p = (0.4 + 0.05) / 2 = 0.225, q = 0.25. group 5 has no contrast.
+# group 7: p = (1 + 0 + 1) / 3, q = (1 + 0) / 2. group 3: p = (0.4 + 0.05) / 2 = 0.225, q = 0.25. group 5: no contrast.
 REWARDS = torch.tensor(
     [
         [1.0, NAN, 1.0],
@@ -93,7 +93,7 @@ def test_a_run_without_accuracy_rewards_is_told():
 
 
 def test_group_zscore_cancels_the_bonus_where_answers_are_right_or_wrong():
-    """The claim's reason: rewards (1, 0, 1, 0) and (1.3, 0, 1.3, 0) have the same z-scores up to the epsilon of 1e-4."""
+    """Rewards (1, 0, 1, 0) and (1.3, 0, 1.3, 0) have the same z-scores up to the epsilon of 1e-4."""
     rewards = torch.tensor([[1.0], [0.0], [1.0], [0.0], [0.0]])
     group, role = torch.zeros(5, dtype=torch.long), ("policy",) * 4 + ("contrast",)
     after = temporal_bonus(rewards, ("ocr",), group, role)
