@@ -83,8 +83,8 @@ def _logp_entropy(hidden, head, bias, tokens, temperature, softcap, banned):
     z = _logits(hidden, head, bias, temperature, softcap, banned)
     norm = torch.logsumexp(z, -1)
     p = torch.softmax(z, -1)
-    # A banned logit is -inf and its probability 0: the product must count as 0, not NaN.
-    mean_z = (p * z.clamp(min=torch.finfo(z.dtype).min)).sum(-1)
+    # A banned logit is -inf and its probability 0: the product must count as 0, and its gradient at any loss scale.
+    mean_z = (p * z.masked_fill(z == float("-inf"), 0.0)).sum(-1)
     return z.gather(-1, tokens[:, None])[:, 0] - norm, norm - mean_z
 
 
