@@ -85,7 +85,10 @@ OWNED: dict[str, dict[str, str]] = {
 
 
 # Fields of `trainer` that TRL does not have.
-OWN: dict[str, dict[str, Any]] = {"keep_checkpoints": {"type": "int", "default": 2}}
+OWN: dict[str, dict[str, Any]] = {
+    "keep_checkpoints": {"type": "int", "default": 2},
+    "max_minutes": {"type": "float | None", "default": None},
+}
 
 
 @functools.cache

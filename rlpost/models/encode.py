@@ -37,6 +37,9 @@ class MediaEncoder(Protocol):
 
     def __call__(self, media: Media) -> Visual: ...
 
+    def clip(self, media: Media) -> Any:
+        """The decoded medium: `frames` (F,H,W,3) uint8 as the model sees them, and `fps`."""
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -22,6 +22,7 @@ from rlpost.models.positions import position_ids
 from rlpost.models.roles import Reference, start_from, with_adapter
 from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Sampling, sample
+from rlpost.run import checkpoint
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import progress
 from rlpost.step import Summed
@@ -145,7 +146,7 @@ class Grpo(OwnStep, GRPOTrainer):
         metrics = records.step_metrics(all_rows, credit, self.parts.stack, seconds)
         if self.accelerator.is_main_process:
             self.record(metrics)
-            self.folder.rollouts(records.rollout_records(all_rows, credit, self.parts.stack, number))
+            self.folder.rollouts(records.rollout_records(all_rows, credit, self.parts.stack, number + 1, self.encoder.media))
         self.parts.curriculum.observe(found, metrics)
 
     # --- the loss of a micro-batch ---------------------------------------------------------------------------------
@@ -274,7 +275,8 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     resume = newest_checkpoint(cfg, folder)
     trainer = Grpo(bundle, cfg, args, tasks, parts)
     rewards: list[float] = []
-    with progress(args.max_steps, "GRPO", ["reward", "tok/s", "length"]) as bar:
+    start = checkpoint.step_of(resume) if resume else 0
+    with progress(args.max_steps, "GRPO", ["reward", "tok/s", "length"], start=start) as bar:
         held_out.measure("before", bar)
 
         def show(number: int, metrics: dict[str, float]) -> None:
@@ -284,7 +286,7 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
                     number, {"reward": metrics["reward"], "tok/s": metrics["tokens_per_s"], "length": metrics["length"]}
                 )
 
-        trainer.attach(folder, on_log=show)
+        trainer.attach(folder, on_log=show, own=cfg.tree["trainer"])
         trainer.train_or_stop(resume)
         trainer.save_model(str(folder.model))
         held_out.measure("after", bar)

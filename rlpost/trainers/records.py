@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rlpost.rows import MicroBatch
+from rlpost.run.thumbnails import strip
 from rlpost.stack import RewardStack
 from rlpost.step import Credit, total_reward
 from rlpost.types import Counts, Prompt, Rollout, Scored, Task
@@ -39,8 +40,13 @@ def step_metrics(rollouts: Sequence[Rollout], credit: Credit, stack: RewardStack
     return metrics
 
 
-def rollout_records(rollouts: Sequence[Rollout], credit: Credit, stack: RewardStack, step: int) -> list[dict[str, Any]]:
-    """One line per completion for `rollouts.jsonl`; a row that did not stay has no advantage."""
+def rollout_records(
+    rollouts: Sequence[Rollout], credit: Credit, stack: RewardStack, step: int, media: Any = None
+) -> list[dict[str, Any]]:
+    """One line per completion for `rollouts.jsonl`; a row that did not stay has no advantage.
+
+    With a media encoder the first row of a step carries small pictures of its video.
+    """
     place = {row: i for i, row in enumerate(credit.keep.nonzero()[:, 0].tolist())}
     total = total_reward(credit.shaped, stack.weights)
     lines = []

@@ -36,10 +36,22 @@ class OwnStep:
     loss_is_scaled_for_ga = True
     folder: RunFolder
     keep_checkpoints: int = 2
+    max_minutes: float | None = None
 
-    def attach(self, folder: RunFolder, *, on_log: Callable[[int, dict[str, float]], None] | None = None) -> None:
-        """Give the trainer its run folder; call once after construction and before `train`."""
+    def attach(
+        self,
+        folder: RunFolder,
+        *,
+        on_log: Callable[[int, dict[str, float]], None] | None = None,
+        own: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Give the trainer its run folder; call once after construction and before `train`.
+
+        `own` are the keys of `trainer` that are rlpost's: `keep_checkpoints`, `max_minutes`.
+        """
         self.folder = folder
+        self.keep_checkpoints = int((own or {}).get("keep_checkpoints") or self.keep_checkpoints)
+        self.max_minutes = (own or {}).get("max_minutes")
         self._on_log = on_log
         self._sums: dict[str, Summed] = {}
         self._seconds: dict[str, float] = defaultdict(float)
@@ -47,6 +59,8 @@ class OwnStep:
         self.interrupted = False
         self.remove_callback(PrinterCallback)
         self.add_callback(_StopOnInterrupt(self))
+        if self.max_minutes is not None:
+            self.add_callback(_StopAfter(self, self.max_minutes))
         disable_progress_bar()
 
     def micro_batches(self, step: int) -> list[Any]:
@@ -252,6 +266,23 @@ class _StopOnInterrupt(TrainerCallback):
             raise KeyboardInterrupt
         self.asked = True
         print("\nFinishing this step, then saving a checkpoint; press Ctrl-C again to stop at once.", flush=True)
+
+
+class _StopAfter(TrainerCallback):
+    """Ends training at the first step that finishes after `minutes`, on all ranks at once."""
+
+    def __init__(self, trainer: Any, minutes: float):
+        self.trainer, self.minutes = trainer, minutes
+        self.start = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.start = time.monotonic()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        late = time.monotonic() - self.start > 60 * self.minutes
+        if any(gathered(late, self.trainer.accelerator)):
+            control.should_training_stop = True
+        return control
 
 
 def _lift(folder: Path) -> None:
