@@ -16,7 +16,7 @@ from rlpost.dataset import clips as clips_module
 from rlpost.models import tiny_video
 from rlpost.models.download import cache_dir, locked, new_folder
 from rlpost.models.encode import Bundle, Encoder
-from rlpost.types import Prompt
+from rlpost.types import Task
 
 log = logging.getLogger("rlpost")
 WARM_UP = 50
@@ -46,11 +46,7 @@ def video_tiny_started(
         if not folder.is_dir():
             tasks = clips_module.clips("train", train=clips, seed=clips_seed)
             log.info("cold start: %d supervised steps on %d clips, once; kept in %s", steps, len(tasks), folder)
-            rows = [
-                (bundle.encoder.prompt(task), bundle.encoder.completion(task, task.demonstration).tokens)
-                for task in tasks
-            ]
-            train(bundle.model, bundle.encoder, rows, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+            train(bundle.model, bundle.encoder, tasks, steps=steps, batch=batch, lr=learning_rate, seed=seed)
             with new_folder(folder) as staging:
                 bundle.model.save_pretrained(staging)
     bundle.model = type(bundle.model).from_pretrained(folder).eval()
@@ -61,24 +57,28 @@ def video_tiny_started(
 def train(
     model: Any,
     encoder: Encoder,
-    rows: Sequence[tuple[Prompt, list[int]]],
+    tasks: Sequence[Task],
     *,
     steps: int,
     batch: int,
-    learning_rate: float,
+    lr: float,
     seed: int,
 ) -> None:
-    """A plain loop: AdamW with a linear warm-up on the answers' tokens, every row once before any row twice."""
-    adam = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
+    """A plain loop: AdamW with a linear warm-up on the tokens of the demonstrations, each once before any twice.
+
+    Tasks are encoded when their turn comes: the patches of all clips would take a gigabyte.
+    """
+    adam = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.01, betas=(0.9, 0.98))
     warm = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: min(1.0, (step + 1) / WARM_UP))
     rng, order, began = random.Random(seed), [], time.monotonic()
     model.train()
     for step in range(1, steps + 1):
         if len(order) < batch:
-            order = rng.sample(range(len(rows)), len(rows))
-        chosen = [rows[order.pop()] for _ in range(min(batch, len(order)))]
-        inputs = encoder.collate([prompt for prompt, _ in chosen], [answer for _, answer in chosen])
-        loss = model(**inputs, labels=labels(inputs["input_ids"], [answer for _, answer in chosen])).loss
+            order = rng.sample(range(len(tasks)), len(tasks))
+        chosen = [tasks[order.pop()] for _ in range(min(batch, len(order)))]
+        answers = [encoder.completion(task, task.demonstration).tokens for task in chosen]
+        inputs = encoder.collate([encoder.prompt(task) for task in chosen], answers)
+        loss = model(**inputs, labels=labels(inputs["input_ids"], answers)).loss
         adam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -58,7 +58,8 @@ def test_the_template_writes_every_kind_of_message():
     prompt = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     assert prompt == (
         "<|im_start|> system what is shown ? <|im_end|> "
-        "<|im_start|> user <|vision_start|> <|image_pad|> <|vision_end|> <|vision_start|> <|video_pad|> <|vision_end|> which way ? <|im_end|> <|im_start|> assistant"
+        "<|im_start|> user <|vision_start|> <|image_pad|> <|vision_end|> "
+        "<|vision_start|> <|video_pad|> <|vision_end|> which way ? <|im_end|> <|im_start|> assistant"
     )
     answered = tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": "left"}], tokenize=False)
     assert answered == prompt + " left <|im_end|>"
