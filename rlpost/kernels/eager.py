@@ -89,6 +89,7 @@ def _logp_entropy(hidden, head, bias, tokens, temperature, softcap, banned):
 
 
 def _divergence(hidden, head, other_hidden, other_head, divergence, temperature):
-    p = torch.nn.functional.linear(hidden, head).float() / temperature
-    q = torch.nn.functional.linear(other_hidden, other_head).float() / temperature
+    """Divergences take the frozen model first and the policy second."""
+    q = torch.nn.functional.linear(hidden, head).float() / temperature
+    p = torch.nn.functional.linear(other_hidden, other_head).float() / temperature
     return divergence(p, q)
