@@ -34,8 +34,8 @@ def video_tiny_started(
 ) -> Bundle:
     """video_tiny after `steps` of supervised training on the demonstrations of dataset=clips.
 
-    Edge cases: the first call trains (about half a minute on one core, plus writing the clips), later ones read the cache.
-    The cache is keyed by the knobs and by the source of the model and of the clips.
+    Edge cases: the first call trains (about a minute on one core, with writing the clips), later ones read the cache,
+    which is keyed by the knobs and by the source of the model and of the clips.
     """
     bundle = tiny_video.video_tiny(seed=seed)
     knobs = [seed, steps, batch, learning_rate, clips, clips_seed]
