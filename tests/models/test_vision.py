@@ -1,7 +1,9 @@
 """Media become the model's inputs exactly as transformers' own processors make them, and positions agree everywhere."""
 
 import importlib.util
+import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,8 +15,9 @@ from rlpost.errors import DataError, ModelError
 from rlpost.media.sample import FrameSettings
 from rlpost.models.encode import Visual
 from rlpost.models.positions import next_positions, position_ids
+from rlpost.models.qwen_vl import qwen_vl
 from rlpost.models.tiny_video import video_tiny
-from rlpost.models.vision import CLIP_MEAN, CLIP_STD, QwenVision
+from rlpost.models.vision import CLIP_MEAN, CLIP_STD, QwenVision, hub_media
 from rlpost.types import Media, Task
 
 
@@ -204,3 +207,29 @@ def test_the_order_of_frames_and_the_seconds_reach_the_model(tiny):
     with torch.no_grad():
         first, second = (tiny.model(**x, position_ids=position_ids(tiny.model, x)).logits[:, -1] for x in inputs)
     assert (first - second).abs().max() > 1e-4
+
+
+def test_a_saved_model_tells_how_its_media_are_encoded(tiny, tmp_path):
+    """The loader reads patches from the configuration, pixels and colours from the saved preprocessor."""
+    tiny.model.save_pretrained(tmp_path)
+    tiny.encoder.tokenizer.save_pretrained(tmp_path)
+    saved = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.5, 0.6, 0.7], "size": {"shortest_edge": 784}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(saved | {"max_pixels": 7840}))
+    loaded = qwen_vl(path=str(tmp_path), dtype="float32", fps=3.0, frame_min_pixels=3136, frame_max_pixels=3136)
+    media = loaded.encoder.media
+    assert (media.patch_size, media.merge, media.temporal) == (14, 2, 2)
+    assert media.mean == (0.1, 0.2, 0.3) and media.std == (0.5, 0.6, 0.7)
+    assert media.frames == FrameSettings(fps=3.0, min_pixels=3136, max_pixels=3136)
+    assert media.image_max_pixels == 200704, "the knob, not the saved number"
+    frames = noise(4, 56, 56, 3)
+    prompt = loaded.encoder.prompt(asked(video(frames)))
+    assert prompt.ids == tiny.encoder.prompt(asked(video(frames))).ids
+    assert loaded.encoder.suppress == tiny.encoder.suppress
+
+
+def test_media_of_other_architectures_are_refused(tiny):
+    class Other:
+        config = SimpleNamespace(model_type="llava", vision_config=SimpleNamespace(patch_size=14))
+
+    with pytest.raises(ModelError, match="llava"):
+        hub_media(Other(), tiny.encoder.tokenizer, "nowhere", None)
