@@ -15,7 +15,6 @@ __all__ = ["Doc", "Knob", "Signature", "TargetMissing", "near", "parse_doc", "si
 
 COMMANDS = ("sft", "grpo", "dpo", "reward", "eval", "sample", "run")
 MANY = ("reward", "shaping", "keep", "token_weight", "regularizer", "metric", "aux")
-SECTIONS = ("Equation", "Gradient", "Reduces to", "Edge cases", "Paper")
 
 
 def recipes_dir() -> Path:

@@ -61,9 +61,8 @@ def run_checked(cfg: Config) -> dict[str, Any]:
     folder = RunFolder.open(again, cfg) if again else RunFolder.create(cfg)
     if again:
         folder.save_config(cfg)
-    module = importlib.import_module(MODULES.get(cfg.command, f"rlpost.trainers.{cfg.command}"))
     try:
-        result = module.run(cfg, folder) or {}
+        result = trainer_of(cfg.command)(cfg, folder) or {}
     except BaseException as error:
         told = readable(error, cfg, folder.path)
         folder.done(told)
@@ -74,6 +73,11 @@ def run_checked(cfg: Config) -> dict[str, Any]:
     if (cfg.tree.get("run") or {}).get("report") and folder.writes:
         print(f"run folder  {folder.path}\nreport      {folder.report()}", flush=True)
     return result
+
+
+def trainer_of(command: str) -> Callable[[Config, Any], dict[str, Any]]:
+    """The `run(cfg, folder)` of a verb's module."""
+    return importlib.import_module(MODULES.get(command, f"rlpost.trainers.{command}")).run
 
 
 def readable(error: BaseException, cfg: Config, folder: Path) -> BaseException:

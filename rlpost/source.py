@@ -11,6 +11,7 @@ from typing import Any
 
 from rlpost.words import near
 
+SECTIONS = ("Equation", "Gradient", "Reduces to", "Edge cases", "Paper")
 NO_DEFAULT = "<required>"
 
 

@@ -1,0 +1,126 @@
+"""Every recipe and every option on disk: composes, passes the check, and says what it is."""
+
+from pathlib import Path
+
+import pytest
+
+from rlpost import catalogue
+from rlpost.checks.node import Place, field_faults
+from rlpost.config import check, compose
+from rlpost.errors import ConfigError
+from rlpost.nodes import RESERVED, ROLLOUT_RESERVED
+from rlpost.source import SECTIONS, signature
+
+ROOT = catalogue.recipes_dir()
+ROOTS = [ROOT]
+# Losses and estimators state mathematics; the other axes move data and need no equation.
+MATHEMATICS = (
+    "shaping", "keep", "advantage", "aggregate", "token_weight", "objective", "regularizer", "divergence", "sft_loss",
+    "preference", "reward_model",
+)  # fmt: skip
+AXES = [axis for axis in catalogue.axes(ROOTS) if axis not in ("recipe", "debug")]
+OPTIONS = [(axis, name) for axis in AXES for name in catalogue.options(axis, ROOTS)]
+FUNCTIONS = [
+    (axis, name) for axis, name in OPTIONS if "_target_" in catalogue.read_yaml(catalogue.options(axis, ROOTS)[name])
+]
+RECIPES = [
+    (name, command)
+    for name, path in catalogue.options("recipe", ROOTS).items()
+    for command in catalogue.commands_of(path) or ["none"]
+]
+
+
+def node_of(axis: str, name: str) -> dict:
+    return catalogue.read_yaml(catalogue.options(axis, ROOTS)[name])
+
+
+def commands_with(axis: str) -> list[str]:
+    return [command for command in catalogue.COMMANDS if axis in catalogue.command_axes(command)]
+
+
+def test_every_file_on_disk_is_visited():
+    seen = {ROOT / axis / f"{name}.yaml" for axis, name in OPTIONS}
+    seen |= {ROOT / "recipe" / f"{name}.yaml" for name, _ in RECIPES}
+    seen |= {ROOT / "debug" / f"{name}.yaml" for name in catalogue.options("debug", ROOTS)}
+    seen |= {ROOT / f"{command}.yaml" for command in catalogue.COMMANDS}
+    seen |= set((ROOT / "launch" / "accelerate").glob("*.yaml"))  # accelerate's own files, named by launch options
+    assert seen == set(ROOT.rglob("*.yaml"))
+    assert len(RECIPES) >= 16
+    assert len(FUNCTIONS) >= 40
+
+
+@pytest.mark.parametrize(("axis", "name"), OPTIONS)
+def test_option_composes_and_passes(axis, name):
+    """A pick alone passes, but for values that only the user can give and for a divergence that a loss needs."""
+    pick = f"{axis}=[{name}]" if axis in catalogue.MANY else f"{axis}={name}"
+    where = commands_with(axis)
+    assert where, f"no command has the axis {axis}"
+    command = name if axis == "trainer" and name in where else "grpo" if "grpo" in where else where[0]
+    divergence = ["divergence=forward_kl"] if "ref_divergence" in _reads(axis, name) else []
+    try:
+        check(compose(command, [pick, *divergence]))
+    except ConfigError as error:
+        left = [fault for fault in error.faults if "has no default: set " not in fault]
+        assert not left, left
+
+
+def _reads(axis: str, name: str) -> tuple[str, ...]:
+    return signature(node_of(axis, name)["_target_"]).reads if (axis, name) in FUNCTIONS else ()
+
+
+@pytest.mark.parametrize(("axis", "name"), FUNCTIONS)
+def test_option_holds_every_knob(axis, name):
+    node = node_of(axis, name)
+    sig = signature(node["_target_"])
+    if sig.open:
+        pytest.skip("the signature is that of another library and open")
+    reserved = RESERVED | (ROLLOUT_RESERVED if axis == "rollout" else frozenset())
+    assert set(node) - reserved - {"defaults"} == set(sig.knobs) - reserved
+    assert all(knob.annotation for knob in sig.knobs.values()), "a knob has no type"
+
+
+@pytest.mark.parametrize(("axis", "name"), FUNCTIONS)
+def test_function_is_documented(axis, name):
+    sig = signature(node_of(axis, name)["_target_"])
+    if sig.target.split(".")[0] != "rlpost":
+        pytest.skip("another library's function")
+    assert 10 < len(sig.doc.line) <= 120
+    order = [title for title in sig.doc.sections if title in SECTIONS]
+    assert order == [title for title in SECTIONS if title in order]
+    assert set(sig.doc.sections) <= {*SECTIONS, "Raises"}, "unknown section"
+    if axis in MATHEMATICS:
+        assert "Equation" in sig.doc.sections
+
+
+@pytest.mark.parametrize(("axis", "name"), FUNCTIONS)
+def test_function_reads_known_fields(axis, name):
+    commands = commands_with(axis) or ["grpo"]
+    assert not field_faults(signature(node_of(axis, name)["_target_"]), Place(axis, axis, commands[0]))
+
+
+@pytest.mark.parametrize("axis", catalogue.MANY)
+def test_many_valued_options_have_a_package(axis):
+    for name, path in catalogue.options(axis, ROOTS).items():
+        package = catalogue.package_of(Path(path)) or ""
+        assert package.startswith(f"{axis}."), name
+        assert name.startswith(package.removeprefix(f"{axis}.")), (
+            "a variant may take the place of its base, nothing else"
+        )
+
+
+@pytest.mark.parametrize(("name", "command"), RECIPES)
+def test_recipe_composes_passes_and_says_what_it_is(name, command):
+    cfg = compose(command, [f"recipe={name}"])
+    check(cfg)
+    assert cfg.warnings == []
+    about = cfg.tree["about"][name]
+    assert set(about) == {"title", "paper", "claim", "assumed"}
+    assert all(isinstance(text, str) and text.strip() for text in about.values())
+
+
+@pytest.mark.parametrize(("name", "command"), RECIPES)
+def test_recipe_sets_no_knob_of_another_option(name, command):
+    allowed = {"defaults", "about", "trainer", "rollout", "evaluation", "schedules"}
+    data = catalogue.read_yaml(catalogue.options("recipe", ROOTS)[name])
+    assert set(data) <= allowed
+    assert set(data.get("rollout") or {}) <= ROLLOUT_RESERVED

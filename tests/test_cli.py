@@ -1,0 +1,209 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from rlpost import cli, execute, launch
+from rlpost.config import compose
+from rlpost.errors import ConfigError, DataError, Interrupted, OutOfMemory
+from rlpost.run.folder import RunFolder
+from scripts.help_texts import PLACE, texts
+
+QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def rlpost(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, **QUIET}
+    line = [sys.executable, "-m", "rlpost", *words]
+    return subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+def test_help_text_is_typers_own():
+    assert json.loads(PLACE.read_text(encoding="utf-8")) == texts(), "run scripts/help_texts.py"
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["grpo", "--help"], ["--version"]])
+def test_help_imports_nothing(words):
+    code = (
+        "import sys; sys.argv = ['rlpost', *sys.argv[1:]]; from rlpost.cli import main; main();"
+        "heavy = {'typer', 'click', 'hydra', 'omegaconf', 'torch', 'rich'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("rlpost 0" if "--version" in words else "Usage: rlpost")
+
+
+def test_quick_leaves_the_rest_to_typer():
+    assert cli.quick(["grpo", "seed=1", "--help"]) is None
+    assert cli.quick(["gpro", "--help"]) is None
+    assert cli.quick(["grpo"]) is None
+
+
+def test_cfg_job_prints_yaml_that_composes():
+    done = rlpost("grpo", "recipe=gspo", "seed=4", "--cfg", "job", "--resolve")
+    assert done.returncode == 0, done.stderr
+    tree = yaml.safe_load(done.stdout)
+    assert tree["seed"] == 4
+    assert tree["objective"]["_target_"] == "rlpost.objective.clipped.gspo"
+    assert "aggregate: row_mean" in rlpost("grpo", "--info", "defaults").stdout
+    assert "seed: 4  # command line" in rlpost("grpo", "seed=4", "--cfg", "origin").stdout
+
+
+def test_faults_are_listed_and_exit_2(tmp_path):
+    done = rlpost("grpo", "sed=3", "objective=ppo_clp", "trainer.beta=1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert lines[0] == "3 faults in `rlpost grpo`:"
+    assert len(lines) == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_command_is_exit_2_with_a_hint():
+    done = rlpost("gpro")
+    assert done.returncode == 2
+    assert "grpo" in done.stderr
+
+
+def test_clash_of_recipes_is_a_note():
+    done = rlpost("grpo", "recipe=[gspo,cispo]", "seed=a")
+    assert "note: recipes gspo and cispo both pick objective: cispo's cispo is used, not gspo" in done.stderr
+
+
+def test_config_dir(tmp_path):
+    (tmp_path / "objective").mkdir()
+    option = tmp_path / "objective" / "mine.yaml"
+    option.write_text(
+        "_target_: rlpost.objective.clipped.ppo_clip\nclip_low: 0.11\nclip_high: 0.13\n", encoding="utf-8"
+    )
+    done = rlpost("grpo", "objective=mine", "--config-dir", str(tmp_path), "--cfg", "job")
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["objective"]["clip_high"] == 0.13
+    assert "mine" in rlpost("recipes", "--axis", "objective", "--config-dir", str(tmp_path)).stdout
+
+
+@pytest.mark.parametrize(
+    "words", [["explain", "gsppo"], ["recipes", "--axis", "objektive"], ["report", "/does/not/exist"]]
+)
+def test_catalogue_faults_exit_2(words):
+    done = rlpost(*words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("1 fault")
+
+
+def fail_with(error: BaseException):
+    def work():
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError(["a", "b"]), 2),
+        (DataError("no rows"), 3),
+        (OutOfMemory("too much"), 6),
+        (Interrupted("stopped"), 130),
+        (KeyboardInterrupt(), 130),
+        (ValueError("a bug"), 1),
+    ],
+)
+def test_exit_codes(error, code, capsys):
+    assert execute.exit_code(fail_with(error), "grpo") == code
+    shown = capsys.readouterr().err
+    assert ("Traceback" in shown) is (code == 1)
+
+
+def test_only_the_first_rank_speaks(monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert execute.exit_code(fail_with(ConfigError("a")), "grpo") == 2
+    assert capsys.readouterr().err == ""
+
+
+def full(cfg, folder):
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+
+def stopped(cfg, folder):
+    raise KeyboardInterrupt
+
+
+def works(cfg, folder):
+    return {"objective": 0.25}
+
+
+@pytest.mark.parametrize(("run", "code", "words"), [(full, 6, "out of memory"), (stopped, 130, "resume=")])
+def test_failures_are_sentences_and_in_done_json(run, code, words, tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "trainer_of", lambda command: run)
+    with pytest.raises((OutOfMemory, Interrupted), match=words):
+        execute.execute("grpo", [f"run.dir={tmp_path / 'r'}"])
+    outcome = RunFolder.open(tmp_path / "r").outcome()
+    assert outcome["exit_code"] == code
+    assert words in outcome["message"]
+
+
+def test_resume_takes_the_old_overrides_then_the_new(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "trainer_of", lambda command: works)
+    place = tmp_path / "r"
+    assert execute.execute("grpo", [f"run.dir={place}", "seed=7", "run.report=false"]) == {"objective": 0.25}
+    execute.execute("grpo", [f"resume={place}", "trainer.max_steps=9"])
+    cfg = execute.prepare("grpo", [f"resume={place}"])
+    assert (cfg.tree["seed"], cfg.tree["trainer"]["max_steps"]) == (7, 9)
+    assert cfg.tree["resume"] == str(place)
+    with pytest.raises(ConfigError, match=f"resume={place} is a run of `rlpost grpo`"):
+        execute.execute("sft", [f"resume={place}"])
+    with pytest.raises(ConfigError, match="is no run folder"):
+        execute.execute("grpo", [f"resume={tmp_path}"])
+
+
+def test_a_run_folder_that_exists_is_refused(tmp_path):
+    (tmp_path / "x").write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match="exists and is not empty"):
+        execute.execute("grpo", [f"run.dir={tmp_path}"])
+
+
+def test_relaunch_only_outside_of_ranks(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert launch.wanted(compose("grpo", ["launch=torchrun"]))
+    assert not launch.wanted(compose("grpo"))
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert not launch.wanted(compose("grpo", ["launch=torchrun"]))
+
+
+@pytest.mark.parametrize(
+    ("option", "part"),
+    [("torchrun", "torch.distributed.run"), ("accelerate_zero3", "zero3.yaml"), ("accelerate_fsdp", "fsdp.yaml")],
+)
+def test_relaunch_command_and_outcome(option, part, tmp_path, monkeypatch):
+    seen = []
+
+    def fake(line, check):
+        seen.append(line)
+        (tmp_path / "done.json").write_text(
+            '{"status": "error", "message": "no rows", "exit_code": 3}', encoding="utf-8"
+        )
+        return subprocess.CompletedProcess(line, 1)
+
+    monkeypatch.setattr(launch.subprocess, "run", fake)
+    cfg = compose("grpo", [f"launch={option}", "launch.num_processes=3", f"run.dir={tmp_path}"])
+    with pytest.raises(Exception, match="no rows") as caught:
+        launch.relaunch(cfg)
+    assert caught.value.exit_code == 3
+    line = " ".join(seen[0])
+    assert part in line
+    assert "-m rlpost grpo" in line
+    assert " 3 " in line
+    assert f"run.dir='{tmp_path}'" in line
+
+
+def test_completion_of_options():
+    from rlpost.app import complete
+
+    assert "recipe=gspo" in complete("recipe=gs")
+    assert "objective=" in complete("obj")

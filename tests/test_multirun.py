@@ -1,0 +1,99 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlpost import multirun
+from rlpost.config import sweep_plan
+from rlpost.errors import ConfigError
+
+TINY = ["model=tiny", "debug=smoke", "trainer.max_steps=1", "evaluation.tasks=2", "run.report=false"]
+
+
+def rlpost(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "rlpost", "grpo", "-m", *TINY, f"hydra.sweep.dir={folder}", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+    return subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_plan_forces_values_and_leaves_picks_to_hydra():
+    plan = sweep_plan("grpo", ["recipe=gspo,dapo", "seed=1,2", "trainer.warmup_steps=3", "hydra.sweep.dir=/tmp/x"])
+    assert plan.overrides == ["recipe=gspo,dapo", "++seed=1,2", "++trainer.warmup_steps=3", "hydra.sweep.dir=/tmp/x"]
+    assert plan.swept == ["recipe", "seed"]
+    assert plan.folder == "/tmp/x"
+
+
+def test_plan_judges_every_value_before_the_first_job():
+    with pytest.raises(ConfigError) as caught:
+        sweep_plan("grpo", ["recipe=gspo,dap", "seed=1,a", "trainer.foo=1,2", "objective.clip_low=interval(0.1,0.2)"])
+    text = "\n".join(caught.value.faults)
+    assert len(caught.value.faults) == 3
+    for word in ("unknown recipe 'dap'", "seed: must be a whole number", "trainer.foo"):
+        assert word in text
+    with pytest.raises(ConfigError, match="cannot be swept"):
+        sweep_plan("grpo", ["resume=x", "seed=1,2"])
+
+
+def test_optuna_maximises_unless_told_otherwise():
+    assert "hydra.sweeper.direction=maximize" in multirun._defaults(["hydra/sweeper=optuna"])
+    told = ["hydra/sweeper=optuna", "hydra.sweeper.direction=minimize"]
+    assert multirun._defaults(told) == ["hydra/job_logging=none"]
+
+
+def test_missing_plugin_is_a_sentence(monkeypatch):
+    monkeypatch.setitem(multirun.PLUGINS, "optuna", "hydra_not_here")
+    with pytest.raises(ConfigError, match=r"pip install 'rlpost\[sweeps\]'"):
+        multirun._defaults(["hydra/sweeper=optuna"])
+
+
+def test_outcomes_are_in_order_and_count_unfinished_jobs(tmp_path):
+    for number, facts in [
+        (10, {"status": "ok", "objective": 0.5}),
+        (2, {"status": "error", "exit_code": 5}),
+        (3, None),
+    ]:
+        place = tmp_path / str(number)
+        place.mkdir()
+        (place / "overrides.txt").write_text(f"seed={number}\n", encoding="utf-8")
+        if facts:
+            (place / "done.json").write_text(json.dumps(facts), encoding="utf-8")
+    jobs = multirun.outcomes(tmp_path)
+    assert [(job["job"], job["status"]) for job in jobs] == [("2", "error"), ("3", "not finished"), ("10", "ok")]
+    with pytest.raises(Exception, match="2 of 3 jobs failed") as caught:
+        multirun._raise_first(jobs, 1, tmp_path)
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.slow
+def test_a_failed_job_does_not_hide_the_others(tmp_path):
+    """Six rows are no whole groups of four: that job fails, the other three run and are reported."""
+    done = rlpost(tmp_path, "rollout.num_generations=2,4", "trainer.per_device_train_batch_size=4,6")
+    assert done.returncode == 2, done.stdout + done.stderr
+    status = [json.loads((tmp_path / str(job) / "done.json").read_text())["status"] for job in range(4)]
+    assert status == ["ok", "ok", "ok", "error"]
+    assert "job 3: the batch does not hold whole groups" in done.stdout
+    assert "1 of 4 jobs failed" in done.stderr
+
+
+@pytest.mark.slow
+def test_joblib_launcher(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    done = rlpost(tmp_path, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [job["status"] for job in multirun.outcomes(tmp_path)] == ["ok", "ok"]
+
+
+@pytest.mark.slow
+def test_optuna_sweeper(tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    trials = ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.n_jobs=1"]
+    done = rlpost(tmp_path, *trials, "trainer.learning_rate=interval(1e-6,1e-4)")
+    assert done.returncode == 0, done.stdout + done.stderr
+    jobs = multirun.outcomes(tmp_path)
+    rates = [dict(text.partition("=")[::2] for text in job["overrides"])["trainer.learning_rate"] for job in jobs]
+    assert len(set(rates)) == 2
+    assert all(1e-6 <= float(rate) <= 1e-4 for rate in rates)
+    assert all(isinstance(job["objective"], float) for job in jobs)

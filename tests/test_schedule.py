@@ -1,0 +1,59 @@
+import functools
+import math
+
+import pytest
+
+from rlpost import schedule
+from rlpost.config import build
+
+
+def test_linear_by_hand():
+    # 0.9 -> 0.1 by half of the run: at a quarter of the run half of the way, 0.5; after half flat.
+    at = functools.partial(schedule.linear, start=0.9, end=0.1, until=0.5)
+    assert at(0, 0.0) == pytest.approx(0.9, rel=1e-9)
+    assert at(7, 0.25) == pytest.approx(0.5, rel=1e-9)
+    assert at(8, 0.3) == pytest.approx(0.9 - 0.8 * 0.6, rel=1e-9)
+    assert at(20, 0.8) == pytest.approx(0.1, rel=1e-9)
+
+
+def test_cosine_by_hand():
+    # a third of the way: cos(pi/3) = 1/2, so end + (start - end) * 3/4 = 0.2 + 0.5 * 0.75.
+    assert schedule.cosine(3, 1 / 3, start=0.7, end=0.2) == pytest.approx(0.575, rel=1e-9)
+    assert schedule.cosine(9, 1.0, start=0.7, end=0.2) == pytest.approx(0.2, rel=1e-9)
+    assert schedule.cosine(1, 0.1, start=0.7, end=0.2) == pytest.approx(
+        0.2 + 0.5 * (1 + math.cos(0.1 * math.pi)) / 2, rel=1e-9
+    )
+
+
+def test_until_zero_ends_at_once():
+    assert schedule.linear(0, 0.0, start=0.9, end=0.1, until=0.0) == pytest.approx(0.1, rel=1e-9)
+
+
+def test_steps_change_at_the_named_step():
+    at = functools.partial(schedule.steps, values=[0.3, 0.2, 0.05], at=[4, 9])
+    assert [at(step, 0.0) for step in (0, 3, 4, 8, 9, 50)] == [0.3, 0.3, 0.2, 0.2, 0.05, 0.05]
+
+
+@pytest.mark.parametrize(("values", "at"), [([1.0, 2.0], [1, 2]), ([1.0, 2.0, 3.0], [5, 2])])
+def test_steps_refuse_what_is_no_staircase(values, at):
+    with pytest.raises(ValueError, match="rising steps"):
+        schedule.steps(0, 0.0, values=values, at=at)
+
+
+def test_one_minus_shares_a_schedule():
+    mu = {"_target_": "rlpost.schedule.linear", "start": 0.9, "end": 0.1}
+    rest = build({"_target_": "rlpost.schedule.one_minus", "of": mu})
+    assert rest(2, 0.25) == pytest.approx(1 - 0.7, rel=1e-9)
+    assert schedule.value(build(mu), 2, 0.25) + schedule.value(rest, 2, 0.25) == pytest.approx(1.0, rel=1e-9)
+
+
+def test_bind_replaces_scheduled_knobs_only():
+    node = {
+        "_target_": "rlpost.objective.clipped.ppo_clip",
+        "clip_low": {"_target_": "rlpost.schedule.linear", "start": 0.4, "end": 0.2},
+        "clip_high": 0.28,
+    }
+    bound = schedule.bind(build(node), 5, 0.5)
+    assert bound.keywords == {"clip_low": pytest.approx(0.3, rel=1e-9), "clip_high": 0.28}
+    plain = build({**node, "clip_low": 0.1})
+    assert schedule.bind(plain, 5, 0.5) is plain
