@@ -91,7 +91,7 @@ def arithmetic_pairs(
     rejected: Literal["mixed", "wrong", "wordy"] = "mixed",
     seed: int = 0,
 ) -> Sequence[Task]:
-    """Preference pairs: the bare correct number against a near miss, or against a sentence that evades the question.
+    """Preference pairs: the bare correct number against a near miss or an evasive sentence.
 
     Edge cases: `mixed` alternates the two kinds of rejected answer by question; the tag `rejected_<kind>` names it.
     """

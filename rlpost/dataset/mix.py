@@ -16,7 +16,7 @@ def mix(
     weights: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Sequence[Task]:
-    """Rows of several datasets; each row carries the name of its part as its first tag and in its id.
+    """Rows of several datasets; the first tag and the id of a row name its part.
 
     `parts` holds dataset options by name. Without `weights` every row of every part is there once. With weights the
     parts have these shares of the whole, which is as large as it can be without a row appearing twice.

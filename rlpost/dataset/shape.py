@@ -156,7 +156,7 @@ def _answer(value: Any, name: str) -> str | list[dict[str, Any]]:
 
 
 def _read_prompt(row: Mapping[str, Any], columns: Columns) -> tuple[list, Any, dict]:
-    return _prompt(row[columns.prompt], str(columns.prompt)), None, {}
+    return _prompt(row[str(columns.prompt)], str(columns.prompt)), None, {}
 
 
 def _read_completion(row: Mapping[str, Any], columns: Columns) -> tuple[list, Any, dict]:
@@ -171,7 +171,7 @@ def _read_completion(row: Mapping[str, Any], columns: Columns) -> tuple[list, An
 
 
 def _read_messages(row: Mapping[str, Any], columns: Columns) -> tuple[list, Any, dict]:
-    messages = _messages(row[columns.messages], str(columns.messages))
+    messages = _messages(row[str(columns.messages)], str(columns.messages))
     turns = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if not turns:
         raise BadRow("the conversation has no assistant turn")
@@ -192,7 +192,7 @@ def _read_text(row: Mapping[str, Any], columns: Columns) -> tuple[list, Any, dic
 
 def _read_preference(row: Mapping[str, Any], columns: Columns) -> tuple[list, Any, dict]:
     """Explicit pairs have a prompt column; implicit ones begin with the same turns, or the same text."""
-    chosen, rejected = row[columns.chosen], row[columns.rejected]
+    chosen, rejected = row[str(columns.chosen)], row[str(columns.rejected)]
     given = row.get(columns.prompt) if columns.prompt else None
     if type(chosen) is not type(rejected):
         raise BadRow("chosen is text and rejected is messages, or the other way round")

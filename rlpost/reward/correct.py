@@ -25,14 +25,14 @@ def correct(
     max_numbers: int = 8,
     tolerance: float = 0.0,
 ) -> float | None:
-    """1 where the completion's final answer equals the task's answer, else 0; None where the task has no answer.
+    """1 where the completion's final answer equals the gold answer, else 0.
 
     `only` takes the whole completion as the answer, `final` the answer that is marked (answer tags, boxed, "is")
     or else the last number, `marked` the marked one alone. Numbers compare as numbers (1,000 = 1000.0), others as
     text without case, outer punctuation and repeated spaces.
 
-    Edge cases: a completion that lists more than `max_numbers` numbers without marking one has no final answer: it is a
-    list of guesses. Two marked answers that differ are none. An empty completion scores 0.
+    Edge cases: None where the task has no answer. A completion that lists more than `max_numbers` numbers without
+    marking one has no final answer: it is a list of guesses. Two marked answers that differ are none. An empty completion scores 0.
     """
     gold = rollout.task.answer
     if gold is None:

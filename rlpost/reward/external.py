@@ -22,10 +22,11 @@ def trl(
     style: Literal["conversational", "standard"] = "conversational",
     kwargs: dict[str, Any] | None = None,
 ) -> Sequence[float | None]:
-    """A reward function of TRL's form, f(prompts, completions, completion_ids, **columns) -> scores, as it is.
+    """A reward function written for TRL, used as it is.
 
-    `path` is `package.module.function` or `file.py:function`. `style` says what it was written for: messages or
-    plain text. `kwargs` are passed on; dataset columns come as lists, the gold answer as `answer` too.
+    It has the form f(prompts, completions, completion_ids, **columns) -> scores. `path` is `package.module.function` or
+    `file.py:function`. `style` says what it was written for: messages or plain text. `kwargs` are passed on; dataset
+    columns come as lists, the gold answer as `answer` too.
 
     Edge cases: a coroutine function is awaited. A column that a row lacks is None. `log_extra` and `log_metric` write
     to `rollout.info`. TRL's `trainer_state` does not exist here: a function that names it is refused.

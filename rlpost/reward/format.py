@@ -13,7 +13,9 @@ THINK_ANSWER = r"\s*<think>(?:(?!</?(?:think|answer)>).)*</think>\s*<answer>(?:(
 
 @per_rollout
 def matches(rollout: Rollout, *, pattern: str = THINK_ANSWER, where: Literal["whole", "anywhere"] = "whole") -> float:
-    """1 where the completion has the form of a regular expression, else 0; by default thoughts, then an answer.
+    """1 where the completion has the form of a regular expression, else 0.
+
+    The default asks for thoughts in think tags, then an answer in answer tags, each once.
 
     Edge cases: `.` matches line breaks. `whole` asks that nothing stands before or after.
     """
