@@ -45,7 +45,7 @@ def mix(
     ]
 
 
-def _loader(name: str, part: Any) -> Callable[[str], Sequence[Task]]:
+def _loader(name: str, part: Any) -> Callable[..., Any]:
     if callable(part):
         return part
     from rlpost.config import build

@@ -161,7 +161,7 @@ def _read_prompt(row: Mapping[str, Any], columns: Columns) -> tuple[list, Any, d
 
 def _read_completion(row: Mapping[str, Any], columns: Columns) -> tuple[list, Any, dict]:
     prompt, _, _ = _read_prompt(row, columns)
-    answer = _answer(row.get(columns.completion), str(columns.completion))
+    answer = _answer(row.get(str(columns.completion)), str(columns.completion))
     if columns.kind != "unpaired":
         return prompt, answer, {}
     label = row.get(str(columns.label))
@@ -182,7 +182,7 @@ def _read_messages(row: Mapping[str, Any], columns: Columns) -> tuple[list, Any,
 
 def _read_text(row: Mapping[str, Any], columns: Columns) -> tuple[list, Any, dict]:
     """Plain text has no prompt: all of it is what the model learns to write."""
-    text = row.get(columns.text)
+    text = row.get(str(columns.text))
     if not isinstance(text, str):
         raise BadRow(f"column {columns.text!r} holds {type(text).__name__}, not text")
     if not text.strip():

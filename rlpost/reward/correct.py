@@ -32,7 +32,8 @@ def correct(
     text without case, outer punctuation and repeated spaces.
 
     Edge cases: None where the task has no answer. A completion that lists more than `max_numbers` numbers without
-    marking one has no final answer: it is a list of guesses. Two marked answers that differ are none. An empty completion scores 0.
+    marking one has no final answer: it is a list of guesses. Two marked answers that differ are none. An empty
+    completion scores 0.
     """
     gold = rollout.task.answer
     if gold is None:
