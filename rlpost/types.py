@@ -27,7 +27,7 @@ class Media:
     """One image or video of a prompt.
 
     `path` names a file that is decoded on use; `frames` is a (F,H,W,3) uint8 array that is already there. `start_s` and
-    `end_s` cut a window out of a file. `change` names what a contrast does to the frames (see media/change.py; "" is none).
+    `end_s` cut a window out of a file. `change` names what a contrast does to the frames (media/change.py).
     """
 
     kind: Literal["image", "video"]

@@ -39,15 +39,17 @@ def files() -> dict[str, Path]:
 
 
 def load(paths: Mapping[str, Path], split: str) -> dict[str, np.ndarray]:
-    """All frames of a split of each file, a little larger than a clip so that a window can be cut out."""
+    """All frames of a split of each file, larger than a clip so that a window can be cut out of them."""
     pixels = (2 * SIZE) ** 2
-    every = FrameSettings(fps=1e4, min_frames=2, max_frames=100_000, min_pixels=pixels, max_pixels=pixels)
+    every = FrameSettings(
+        fps=1e4, min_frames=1, max_frames=100_000, frame_factor=1, min_pixels=pixels, max_pixels=pixels
+    )
     decoder = Decoder(every, limit_s=120.0, cache_mb=0.0)
     low, high = SPLITS[split]
     found = {}
     for name, path in paths.items():
-        frames = decoder(Media("video", str(path))).frames
-        found[name] = frames[int(low * len(frames)) : int(high * len(frames))]
+        start, end = low * SECONDS[name], high * SECONDS[name] if high < 1 else None
+        found[name] = decoder(Media("video", str(path), start_s=start, end_s=end)).frames
     decoder.close()
     return found
 
