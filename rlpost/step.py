@@ -30,7 +30,7 @@ class Term:
 
 @dataclass(frozen=True)
 class TokenWeight:
-    """A no-gradient factor per token; with `renormalise` the tokens it sets to zero leave the counts as well."""
+    """A no-gradient factor per token; with `renormalise` it is 0 or 1, and the tokens at 0 leave mask and counts."""
 
     weigh: Callable[..., Tensor]
     renormalise: bool = False
@@ -80,7 +80,8 @@ class Credit(NamedTuple):
 def score(scored: Scored, method: Method) -> Credit:
     """Shape the rewards, drop the rows that do not stay, and give the others their advantage (N,T).
 
-    Raises ValueError where an advantage has the wrong shape or is not finite.
+    Raises ValueError where an advantage has the wrong shape or is not finite, or where a token weight that renormalises
+    is neither 0 nor 1.
     """
     rewards = scored.rewards
     for shape in method.shaping.values():
@@ -91,9 +92,9 @@ def score(scored: Scored, method: Method) -> Credit:
     for stays in method.keep.values():
         keep &= call(stays, scored, seen)
     kept = take(replace(scored, rewards=rewards, reward=total), keep)
-    for weight in method.token_weight.values():
+    for name, weight in method.token_weight.items():
         if weight.renormalise:
-            kept = replace(kept, mask=kept.mask & (call(weight.weigh, kept, {}) != 0))
+            kept = replace(kept, mask=kept.mask & _zeros_and_ones(call(weight.weigh, kept, {}), kept.mask, name))
     advantage = call(method.advantage, kept, {}) if method.advantage else torch.ones(len(kept.rewards))
     if advantage.dim() == 1:
         advantage = advantage[:, None].expand(kept.mask.shape)
@@ -134,8 +135,10 @@ def loss(
 ) -> tuple[Tensor, dict[str, Summed]]:
     """The scalar of one micro-batch, already divided by the counts of the whole step, and its metrics.
 
-    The gradient of the optimizer step is the plain sum of the micro-batches' gradients.
+    The gradient of the optimizer step is the plain sum of the micro-batches' gradients. What a field holds outside the
+    mask, NaN included, reaches neither value nor gradient.
     """
+    batch = _masked(batch)
     factor = torch.ones_like(batch.logp).detach()
     for weight in method.token_weight.values():
         if not weight.renormalise:
@@ -145,11 +148,12 @@ def loss(
     for term in method.terms:
         found = call(term.loss, batch, {"counts": counts})
         weights = call(term.aggregate or method.aggregate, batch, {"counts": counts})
-        value = found.value.expand_as(batch.mask)
+        value = torch.where(batch.mask, found.value.expand_as(batch.mask), 0.0)
         coef = coefficient(term.coef, step, progress)
-        share = torch.where(batch.mask, value * (weights * factor).to(value.dtype), 0.0).sum()
+        share = (value * torch.where(batch.mask, weights * factor, 0.0).to(value.dtype)).sum()
         total = total + coef * share
-        metrics[f"{term.name}/loss"] = Summed((coef * share).detach(), torch.ones(()))
+        # The parts of a step add up to its loss: together their counts make one.
+        metrics[f"{term.name}/loss"] = Summed((coef * share).detach(), torch.tensor(1 / max(counts.micro_batches, 1)))
         for name, values in found.metrics.items():
             metrics[name] = _summed(values, batch.mask)
     return total, metrics
@@ -172,12 +176,32 @@ def take(scored: Scored, rows: Tensor) -> Scored:
     return replace(scored, **picked)
 
 
+def _zeros_and_ones(weights: Tensor, mask: Tensor, name: str) -> Tensor:
+    other = weights[mask & (weights != 0) & (weights != 1)]
+    if len(other):
+        raise ValueError(
+            f"token_weight.{name} has renormalise: true and gives a token {float(other[0])}; only weights of 0 and 1 "
+            "can change the counts, so set renormalise: false"
+        )
+    return weights != 0
+
+
+def _masked(batch: TokenBatch) -> TokenBatch:
+    """The batch with 0 outside the mask in every float table: 0 * inf in a backward pass would be NaN."""
+    tables = {
+        name: torch.where(batch.mask, value, 0.0)
+        for name, value in vars(batch).items()
+        if isinstance(value, Tensor) and value.is_floating_point() and value.shape == batch.mask.shape
+    }
+    return replace(batch, **tables)
+
+
 def _summed(values: Tensor, mask: Tensor) -> Summed:
     values = values.detach()
     if values.dim() == 2 and values.shape[1] == mask.shape[1] and mask.shape[1] > 1:
         return Summed(torch.where(mask, values, 0.0).sum(), mask.sum())
-    rows = mask.any(-1) if values.shape[0] == mask.shape[0] else torch.ones(values.shape[0], dtype=torch.bool)
-    per_row = values.reshape(values.shape[0], -1)[:, 0]
+    per_row = values if values.dim() == 1 else values[:, 0]
+    rows = mask.any(-1) if len(values) == len(mask) else torch.ones_like(per_row, dtype=torch.bool)
     return Summed(torch.where(rows, per_row, 0.0).sum(), rows.sum())
 
 
