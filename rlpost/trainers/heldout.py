@@ -32,6 +32,10 @@ class HeldOut:
             return
         n = int(self.node.get("num_generations", 1))
         rollouts = answer(self.bundle, self.tasks, self.stack, self.sampling, n=n, seed=self.seed)
+        if all(r.scores.get(name) is None for r in rollouts for name in self.scores):
+            bar.say(f"held-out accuracy is not measured: none of {self.scores} applies to the tasks of the test split")
+            self.tasks = []
+            return
         found = self.found[when] = accuracy(rollouts, self.scores, threshold=float(self.node.get("threshold", 1.0)))
         bar.say(
             f"held-out pass@1 {when}: {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] on {len(self.tasks)} tasks"
