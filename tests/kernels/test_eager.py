@@ -122,8 +122,8 @@ def test_half_precision_states_are_scored_in_float32():
     )
 
 
-def reverse_kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    p, q = torch.log_softmax(p, -1), torch.log_softmax(q, -1)
+def reverse_kl(frozen: torch.Tensor, policy: torch.Tensor) -> torch.Tensor:
+    p, q = torch.log_softmax(policy, -1), torch.log_softmax(frozen, -1)
     return (p.exp() * (p - q)).sum(-1)
 
 
