@@ -17,6 +17,7 @@ from rlpost.types import Counts, Outcome, Prompt, Rollout, Scored
 def scored(rollouts: Sequence[Rollout], stack: RewardStack, *, version: int = 0) -> Scored:
     """The table of all rollouts of a step; `version` is the current policy's, from which ages follow."""
     completions = [r.tokens for r in rollouts]
+    width = max((len(tokens) for tokens in completions), default=0)
     return Scored(
         rewards=stack.table(rollouts),
         weights=stack.weights,
@@ -28,9 +29,9 @@ def scored(rollouts: Sequence[Rollout], stack: RewardStack, *, version: int = 0)
         age=torch.tensor([version - r.version for r in rollouts], dtype=torch.long),
         mask=completion_mask(completions, [r.trains for r in rollouts]),
         tokens=padded(completions, 0),
-        span=padded([r.span for r in rollouts], -1),
+        span=padded([r.span for r in rollouts], -1, width=width),
         source=tuple(tuple(r.source) for r in rollouts),
-        gen_logp=padded([r.gen_logp for r in rollouts], 0.0),
+        gen_logp=padded([r.gen_logp for r in rollouts], 0.0, width=width),
         **{name: torch.tensor([getattr(r, name) for r in rollouts], dtype=torch.long) for name in _IDS},
     )
 
@@ -38,9 +39,9 @@ def scored(rollouts: Sequence[Rollout], stack: RewardStack, *, version: int = 0)
 _IDS = ("parent", "fork", "trajectory", "index", "turn")
 
 
-def padded(rows: Sequence[Sequence[Any]], fill: float) -> Tensor:
-    """Rows of unequal length as one table (N,T), filled on the right; integers stay integers."""
-    width = max((len(row) for row in rows), default=0)
+def padded(rows: Sequence[Sequence[Any]], fill: float, *, width: int = 0) -> Tensor:
+    """Rows of unequal length as one table (N,T), `width` or wider, filled on the right; integers stay integers."""
+    width = max([width, *(len(row) for row in rows)])
     kind = torch.float32 if isinstance(fill, float) else torch.long
     table = torch.full((len(rows), width), fill, dtype=kind)
     for i, row in enumerate(rows):
@@ -77,8 +78,8 @@ def deal(kept: Scored, rank_of: Sequence[int], ranks: int, steps: int, micro: in
 
 
 def step_counts(kept: Scored, dealt: Sequence[Sequence[Sequence[Sequence[int]]]], step: int) -> Counts:
-    """Counts of one optimizer step over all ranks."""
-    parts = [part for rank in dealt for part in rank[step]]
+    """Counts of one optimizer step over all ranks; parts without rows are no micro-batches."""
+    parts = [part for rank in dealt for part in rank[step] if part]
     rows = torch.tensor([row for part in parts for row in part], dtype=torch.long)
     return counts(take(kept, rows), micro_batches=len(parts))
 

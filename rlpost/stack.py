@@ -87,7 +87,7 @@ def _run(name: str, reward: Reward, rollouts: Sequence[Rollout], extra: Mapping[
 def _checked(name: str, rollout: Rollout, score: Any) -> None:
     if score is None:
         return
-    if isinstance(score, str) or not hasattr(score, "__float__"):
+    if isinstance(score, str) or not hasattr(score, "__float__") or math.prod(getattr(score, "shape", ())) != 1:
         raise RewardError(f"reward '{name}' returned {score!r} on {_sample(rollout)}; a number or None is needed")
     if not math.isfinite(float(score)):
         raise RewardError(

@@ -1,0 +1,148 @@
+"""The reward stack: routing, tables, and every way in which a reward can go wrong named with its sample."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from rlpost.errors import RewardError
+from rlpost.stack import Reward, RewardStack
+from rlpost.types import Prompt, Rollout, Task
+
+
+def rollout(name: str, text: str = "", **columns) -> Rollout:
+    return Rollout(Task(name, [], columns=columns), name, Prompt([]), [1, 2], [True] * 2, [0.0] * 2, text, "eos")
+
+
+def rows() -> list[Rollout]:
+    return [
+        rollout("t0", "seven", kind="numerical", level=1),
+        rollout("t1", "eleven", kind="free", level=2),
+        rollout("t2", "", kind="numerical", level=2),
+        rollout("t3", "a"),
+    ]
+
+
+def length(rollouts) -> list[float]:
+    return [float(len(r.text)) for r in rollouts]
+
+
+def stack(**rewards) -> RewardStack:
+    return RewardStack({name: r if isinstance(r, Reward) else Reward(r) for name, r in rewards.items()})
+
+
+@pytest.mark.parametrize(
+    ("when", "applies"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"kind": "numerical"}, [0, 2]),
+        ({"kind": ["numerical", "free"]}, [0, 1, 2]),
+        ({"kind": ("free",), "level": 2}, [1]),
+        ({"kind": "numerical", "level": [1, 2]}, [0, 2]),
+        ({"kind": None}, [3]),
+        ({"missing": "x"}, []),
+    ],
+)
+def test_a_reward_sees_only_the_rows_it_is_routed_to(when, applies):
+    seen = []
+
+    def spy(rollouts):
+        seen.extend(r.task.id for r in rollouts)
+        return [1.0] * len(rollouts)
+
+    given = rows()
+    stack(spy=Reward(spy, when=when)).score(given)
+    assert seen == [f"t{i}" for i in applies]
+    assert [r.scores["spy"] for r in given] == [1.0 if i in applies else None for i in range(4)]
+
+
+def test_the_table_has_a_column_per_reward_in_order_and_nan_where_none():
+    def half(rollouts):
+        return [None if not r.text else True for r in rollouts]
+
+    both = stack(length=Reward(length, weight=2.0), half=Reward(half, weight=0.5, when={"level": [1, 2]}))
+    given = rows()
+    both.score(given)
+    assert both.names == ("length", "half") and both.weights.tolist() == [2.0, 0.5]
+    found = both.table(given)
+    torch.testing.assert_close(
+        found,
+        torch.tensor([[5.0, 1.0], [6.0, 1.0], [0.0, math.nan], [1.0, math.nan]]),
+        equal_nan=True,
+    )
+    assert given[2].scores == {"length": 0.0, "half": None}
+    assert both.table([]).shape == (0, 2) and stack().table(given).shape == (4, 0)
+
+
+def test_scores_that_are_there_are_kept():
+    given = rows()
+    given[1].scores["length"] = 99.0
+    given[2].scores["length"] = None
+    calls = []
+    stack(length=lambda rollouts: calls.append(len(rollouts)) or length(rollouts)).score(given)
+    assert [r.scores["length"] for r in given] == [5.0, 99.0, None, 1.0] and calls == [2]
+
+
+def test_a_reward_may_name_what_the_run_knows():
+    def late(rollouts, step, progress, *, knob):
+        return [step + progress + knob] * len(rollouts)
+
+    given = rows()[:1]
+    stack(late=functools.partial(late, knob=100.0)).score(given, {"step": 7, "progress": 0.5, "models": {}})
+    assert given[0].scores == {"late": 107.5}
+
+
+def raises(rollouts):
+    if any(r.text == "eleven" for r in rollouts):
+        raise KeyError("no answer")
+    return length(rollouts)
+
+
+def raises_on_two(rollouts):
+    if len(rollouts) > 1:
+        raise RuntimeError("too many")
+    return length(rollouts)
+
+
+BROKEN = [
+    (raises, r"'bad' raised KeyError: 'no answer' on task t1, completion 'eleven'"),
+    (raises_on_two, r"'bad' raised RuntimeError: too many on a batch of 4 rollouts .*t0"),
+    (lambda rs: [1.0, math.nan, 1.0, 1.0], r"'bad' returned nan on task t1, completion 'eleven'"),
+    (lambda rs: [1.0, 1.0, -math.inf, 1.0], r"'bad' returned -inf on task t2"),
+    (lambda rs: [1.0] * 3, r"'bad' returned 3 scores for 4 rollouts"),
+    (lambda rs: [1.0] * 5, r"'bad' returned 5 scores for 4 rollouts"),
+    (lambda rs: [], r"'bad' returned 0 scores for 4 rollouts"),
+    (lambda rs: [1.0, "0.5", 1.0, 1.0], r"'bad' returned '0.5' on task t1"),
+    (lambda rs: "1111", r"'bad' returned '1' on task t0"),
+    (lambda rs: [[1.0]] * 4, r"'bad' returned \[1.0\] on task t0"),
+    (lambda rs: None, r"'bad' raised TypeError"),
+    (lambda rs: 1.0, r"'bad' raised TypeError"),
+    (lambda rs: [torch.ones(2)] * 4, r"'bad' returned tensor\(\[1., 1.\]\) on task t0"),
+    (lambda rs: [np.ones(3)] * 4, r"'bad' returned array\(\[1., 1., 1.\]\) on task t0"),
+    (lambda rs: [1.0, 1.0, 1.0, 1j], r"'bad' returned 1j on task t3"),
+]
+
+
+@pytest.mark.parametrize(("reward", "said"), BROKEN)
+def test_a_broken_reward_is_named_with_its_sample(reward, said):
+    with pytest.raises(RewardError, match=said) as caught:
+        stack(fine=length, bad=reward).score(rows())
+    assert caught.value.exit_code == 5
+
+
+def test_a_reward_error_of_the_reward_itself_passes_through():
+    def refuses(rollouts):
+        raise RewardError("sandbox is down; start it")
+
+    with pytest.raises(RewardError, match=r"^sandbox is down; start it$"):
+        stack(refuses=refuses).score(rows())
+
+
+@pytest.mark.parametrize("scores", [(1, 0, 1, 0), np.array([1.0, 0.0, 1.0, 0.0]), torch.tensor([1.0, 0.0, 1.0, 0.0])])
+def test_any_sequence_of_numbers_is_fine(scores):
+    given = rows()
+    stack(ok=lambda rs: scores).score(given)
+    assert [r.scores["ok"] for r in given] == [1.0, 0.0, 1.0, 0.0]
+    assert all(type(r.scores["ok"]) is float for r in given)
