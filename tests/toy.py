@@ -84,3 +84,15 @@ def train(
 def logp_of(logits: Tensor, prompt: Tensor, tokens: Tensor) -> Tensor:
     """Log-probability of each token (N,T)."""
     return torch.log_softmax(logits, -1)[prompt].gather(-1, tokens)
+
+
+def push(name: str, lengths: Sequence[int], rewards: Sequence[float], max_tokens: int = 20) -> Tensor:
+    """How hard a recipe pushes one token of each row of a group, on policy: |gradient| with respect to its logp."""
+    method = recipe(name, f"rollout.max_tokens={max_tokens}")
+    mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    old = -torch.ones(mask.shape)
+    record = scored(torch.tensor(rewards)[:, None], torch.zeros(len(lengths), dtype=torch.long), mask, old)
+    credit = step.score(record, method).scored
+    logp = old.clone().requires_grad_()
+    value, _ = step.loss(batch(credit, logp), method, step.counts(credit))
+    return torch.autograd.grad(value, logp)[0][:, 0].abs()

@@ -44,6 +44,13 @@ def test_reductions_and_cuts(seed):
     torch.testing.assert_close(row_mean(full, whole), fixed_length(full, whole, max_tokens=5))
 
 
+def test_a_step_of_one_token():
+    one, counts = torch.ones(1, 1, dtype=torch.bool), Counts(rows=1, tokens=1, groups=1)
+    for mean in (row_mean, token_mean, local_token_mean):
+        assert mean(one, counts).item() == 1
+    assert fixed_length(one, counts, max_tokens=4).item() == 0.25
+
+
 def test_empty_steps_weigh_nothing():
     empty, none = torch.zeros(2, 3, dtype=torch.bool), Counts(rows=0, tokens=0, groups=0, micro_batches=0)
     for mean in (row_mean, token_mean, local_token_mean):

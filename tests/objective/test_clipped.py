@@ -37,6 +37,14 @@ def test_ppo_clip_values_and_gradients():
     assert not down.metrics["clip_high"].any() and not down.metrics["clip_low"].any()
 
 
+def test_clip_metrics_need_the_ratio_and_the_sign():
+    # r = 1.25, 1.25, 1.15, .75, .75, .85
+    old, logp = logs(*[0.4] * 6), logs(0.5, 0.5, 0.46, 0.3, 0.3, 0.34)
+    metrics = ppo_clip(logp, old, torch.tensor([[0.5, -0.5, 0.5, 0.5, -0.5, -0.5]], dtype=torch.float64)).metrics
+    assert metrics["clip_high"].tolist() == [[1, 0, 0, 0, 0, 0]]
+    assert metrics["clip_low"].tolist() == [[0, 0, 0, 0, 1, 0]]
+
+
 def test_ppo_clip_sides_are_separate():
     old, logp = logs(0.5, 0.4), logs(0.65, 0.2)  # r = 1.3, .5
     advantage = torch.tensor([[1.0, -1.0]], dtype=torch.float64)

@@ -12,7 +12,7 @@ def test_values_metrics_and_gradient():
     # r = .8/.1 = 8 (capped at 5), .3/.4 = .75, 6 (capped, negative advantage)
     logp = torch.tensor([[0.8, 0.3, 0.6]], dtype=torch.float64).log().requires_grad_()
     old = torch.tensor([[0.1, 0.4, 0.1]], dtype=torch.float64).log()
-    a = torch.tensor([[2.0, -1.0, -3.0]], dtype=torch.float64)
+    a = torch.tensor([[0.5, -1.0, -3.0]], dtype=torch.float64)
     loss = cispo(logp, old, a)
     weight = torch.tensor([[5.0, 0.75, 5.0]], dtype=torch.float64)
     torch.testing.assert_close(loss.value, -weight * a * logp)
