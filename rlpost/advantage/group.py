@@ -100,6 +100,7 @@ def gdpo(rewards: NK, weights: K, group: Ids, *, epsilon: float = 1e-4) -> N:
 
     Edge cases:
         A reward that is equal in the whole group contributes 0. No reward applies: 0, left out of all statistics.
+        mean_step a is 0 but for rounding, since every column is centred in its groups; it is kept as in the source.
 
     Paper:
         GDPO, arXiv 2601.05242; TRL's multi_objective_aggregation=normalize_then_sum.
