@@ -1,4 +1,4 @@
-"""DPO: log 2 at the start, the pure loss on naive log-probabilities, cuts and interruptions change nothing, TRL agrees."""
+"""DPO: log 2 at the start, the pure loss on naive log-probabilities, cuts and interruptions change nothing, as TRL."""
 
 import copy
 import math

@@ -1,4 +1,4 @@
-"""Reward model: the Bradley-Terry likelihood of its own scores, cuts and interruptions change nothing, it loads again."""
+"""Reward model: the Bradley-Terry likelihood of its scores; cuts and interruptions change nothing; it loads again."""
 
 import math
 
