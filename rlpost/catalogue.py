@@ -26,7 +26,7 @@ def recipes_dir() -> Path:
     raise ConfigError(f"the recipes of rlpost are missing beside {package}; install rlpost again")
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class _Loader(yaml.SafeLoader):
     """YAML in which 1e-5 is a number, as in Hydra."""
 
 

@@ -15,7 +15,6 @@ from rich.table import Table
 from rlpost import config
 from rlpost.errors import ConfigError, Interrupted, RlpostError
 
-
 PLUGINS = {
     "joblib": "hydra_joblib_launcher",
     "submitit_local": "hydra_submitit_launcher",
@@ -52,8 +51,8 @@ def sweep(command: str, overrides: list[str]) -> None:
 
 
 def _defaults(given: list[str]) -> list[str]:
-    """Hydra settings that differ from its own defaults, where the user has not set them. Raises for a missing plugin."""
-    picked = dict(text.partition("=")[::2] for text in given)
+    """Hydra settings that differ from its own defaults, where the user has not set them; refuses a missing plugin."""
+    picked = {text.partition("=")[0]: text.partition("=")[2] for text in given}
     for key in ("hydra/launcher", "hydra/sweeper"):
         module = PLUGINS.get(picked.get(key, ""))
         if module and importlib.util.find_spec(f"hydra_plugins.{module}") is None:
@@ -95,7 +94,7 @@ def table(jobs: list[dict[str, Any]], swept: list[str], folder: Path) -> Table:
     """A row per job: what was swept, how it ended, and its objective."""
     drawn = Table("job", *swept, "status", "objective", box=box.SIMPLE_HEAD, title=f"sweep {folder}")
     for job in jobs:
-        values = dict(text.lstrip("+").partition("=")[::2] for text in job["overrides"])
+        values = {text.lstrip("+").partition("=")[0]: text.partition("=")[2] for text in job["overrides"]}
         objective = job.get("objective")
         shown = f"{objective:.4g}" if isinstance(objective, int | float) else ""
         drawn.add_row(job["job"], *(values.get(key, "") for key in swept), str(job.get("status")), shown)

@@ -196,11 +196,10 @@ def _literal(node: ast.expr | None) -> Any:
 
 def _aliases(tree: ast.Module) -> dict[str, str]:
     """Module-level type aliases such as `Level = Literal["token", "sequence"]`."""
-    found = {}
+    found: dict[str, str] = {}
     for node in tree.body:
-        simple = isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name)
-        if simple and isinstance(node.value, ast.Subscript | ast.BinOp):
-            found[node.targets[0].id] = ast.unparse(node.value)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Subscript | ast.BinOp):
+            found |= {name.id: ast.unparse(node.value) for name in node.targets if isinstance(name, ast.Name)}
     return found
 
 

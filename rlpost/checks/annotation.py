@@ -83,8 +83,8 @@ def _evaluate(node: ast.expr, aliases: Mapping[str, str]) -> Any:
         inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if head is typing.Literal:
             return typing.Literal[tuple(ast.literal_eval(x) for x in inner)]
-        parts = tuple(_evaluate(x, aliases) for x in inner)
-        return head[parts if len(parts) > 1 else parts[0]]
+        parts = [_evaluate(x, aliases) for x in inner]
+        return head[tuple(parts) if len(parts) > 1 else parts[0]]
     raise _Unknown(ast.unparse(node))
 
 
