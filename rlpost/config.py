@@ -307,7 +307,7 @@ def _apply(cfg: DictConfig, override: Override, origin: dict[str, str], faults: 
             return
         value = override.value()
         node = OmegaConf.select(cfg, key) if not OmegaConf.is_missing(cfg, key) else None
-        before = node.get("_target_") if isinstance(node, DictConfig) else None
+        before = OmegaConf.select(cfg, f"{key}._target_") if isinstance(node, DictConfig) else None
         fresh = isinstance(value, dict) and value.get("_target_", before) != before  # another function, other knobs
         OmegaConf.update(cfg, key, value, merge=not fresh, force_add=True)
     except (OmegaConfBaseException, TypeError, AttributeError, ValueError) as error:

@@ -109,6 +109,8 @@ def exit_code(work: Callable[[], Any], command: str) -> int:
         if first:
             print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return Interrupted.exit_code
@@ -134,8 +136,3 @@ def show(cfg: Config, what: str) -> str:
         leaves = config.flatten(cfg.tree)
         return "\n".join(f"{key}: {value!r}  # {cfg.origin.get(key, COMMAND_LINE)}" for key, value in leaves.items())
     raise ConfigError(f"cannot show {what!r}; --cfg takes job or origin, --info takes defaults")
-
-
-def in_rank() -> bool:
-    """True inside a process that a launcher of several processes started."""
-    return "LOCAL_RANK" in os.environ
