@@ -68,6 +68,13 @@ def test_nobody_earns_in_a_group_that_is_all_wrong():
     assert temporal_bonus(rewards, ("ocr",), group, ("policy", "policy", "contrast")).sum() == 0
 
 
+def test_a_little_partial_credit_is_enough():
+    """0.12 lies above the threshold of 0.1 whatever other columns there are; p = 0.12 and q = 0."""
+    rewards = torch.tensor([[NAN, 0.12, 1.0], [NAN, 0.0, 1.0]])
+    after = temporal_bonus(rewards, NAMES, torch.tensor([4, 4]), ("policy", "contrast"))
+    assert after[:, 1].tolist() == pytest.approx([0.42, 0.0])
+
+
 def test_moderate_lengths_earn_when_more_than_one_is_correct():
     """Group 7 solves rows 0 and 2 (320 and 319 tokens), group 3 only row 5, group 5 both rows (513 and 512 tokens)."""
     after = gain(length_bonus(REWARDS, NAMES, GROUP, ROLE, LENGTH))
