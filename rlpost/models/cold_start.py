@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_model, save_model
 from torch import Tensor
 
 from rlpost.dataset import clips as clips_module
@@ -48,8 +49,8 @@ def video_tiny_started(
             log.info("cold start: %d supervised steps on %d clips, once; kept in %s", steps, len(tasks), folder)
             train(bundle.model, bundle.encoder, tasks, steps=steps, batch=batch, lr=learning_rate, seed=seed)
             with new_folder(folder) as staging:
-                bundle.model.save_pretrained(staging)
-    bundle.model = type(bundle.model).from_pretrained(folder).eval()
+                save_model(bundle.model, str(staging / "model.safetensors"))
+    load_model(bundle.model, str(folder / "model.safetensors"))
     bundle.source = f"{folder}, {steps} supervised steps from seed {seed}"
     return bundle
 

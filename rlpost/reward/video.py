@@ -87,7 +87,7 @@ def ocr(rollout: Rollout) -> float | None:
     if rollout.task.answer is None:
         return None
     words, gold = answer_of(rollout.text).split(), gold_of(rollout).split()
-    return min(max(1.0 - edits(words, gold) / max(1, len(gold)), 0.0), 1.0)
+    return max(0.0, 1.0 - edits(words, gold) / max(1, len(gold)))
 
 
 @per_rollout

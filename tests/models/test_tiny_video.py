@@ -7,6 +7,7 @@ pytest.importorskip("av")
 
 from rlpost.dataset.clips import KINDS, _described, _task
 from rlpost.media import scenes
+from rlpost.models import cold_start
 from rlpost.models.cold_start import IGNORE, labels
 from rlpost.models.tiny_video import video_tiny, word_tokenizer
 
@@ -87,3 +88,18 @@ def test_every_word_of_the_clips_is_in_the_language(tmp_path):
 def test_the_cold_start_trains_answers_only():
     ids = torch.arange(12).reshape(2, 6)
     assert labels(ids, [[7, 8], [4, 5, 6]]).tolist() == [[IGNORE] * 3 + [7, 8, IGNORE], [IGNORE] * 3 + [4, 5, 6]]
+
+
+def test_the_cold_start_learns_once_and_is_then_read(tmp_path, monkeypatch):
+    """A few steps on a few clips lower the loss; the second call trains nothing and gives the same weights."""
+    monkeypatch.setenv("RLPOST_CACHE", str(tmp_path))
+    rendered = cold_start.clips_module.clips
+    monkeypatch.setattr(cold_start.clips_module, "clips", lambda split, **k: rendered(split, kinds=["direction"], **k))
+    first = cold_start.video_tiny_started(steps=3, batch=4, clips=8)
+    monkeypatch.setattr(cold_start, "train", lambda *a, **k: pytest.fail("trained twice"))
+    second = cold_start.video_tiny_started(steps=3, batch=4, clips=8)
+    plain = video_tiny().model.state_dict()
+    pairs = zip(first.model.state_dict().items(), second.model.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for (_, a), b in pairs)
+    assert any(not torch.equal(value, plain[name]) for name, value in second.model.state_dict().items())
+    assert not second.model.training

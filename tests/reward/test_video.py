@@ -76,6 +76,10 @@ def test_ocr_is_one_minus_the_word_error_rate(answer, score):
     assert ocr([row(said(answer), "stop here now")]) == [pytest.approx(score)]
 
 
+def test_ocr_of_a_blank_counts_every_word():
+    assert ocr([row(said(""), ""), row(said("stop"), "")]) == [1.0, 0.0]
+
+
 def test_free_form_is_the_mean_of_three_rouge_measures():
     """4 and 5 words share the, red, moves: F1 = 6/9. 3 and 4 pairs share the-red: F1 = 2/7. The longest common
     subsequence is the-red-moves: F1 = 6/9."""
