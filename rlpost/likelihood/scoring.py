@@ -27,7 +27,11 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True)
 class Ask:
-    """What to compute: the mask of completion tokens that train, and optionally a divergence to another model."""
+    """What to compute: the mask of completion tokens that train, and optionally a divergence to another model.
+
+    `places` and `targets` (M,) say where in the flattened hidden states each is predicted, when rows are shared; without
+    them the last columns of the inputs are the completions.
+    """
 
     mask: Bool[Tensor, "N T"]
     temperature: float = 1.0
@@ -35,6 +39,8 @@ class Ask:
     divergence: Callable[[Tensor, Tensor], Tensor] | None = None
     other_hidden: Tensor | None = None
     other_head: Tensor | None = None
+    places: Tensor | None = None
+    targets: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -86,16 +92,19 @@ def head_weight(model: Any) -> Tensor:
 
 
 def _scores(model: Any, ask: Ask, inputs: dict[str, Any]) -> Scores:
-    ids, width = inputs["input_ids"], ask.mask.shape[1]
     hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
-    rows = hidden[:, -width - 1 : -1][ask.mask]
+    if ask.places is None or ask.targets is None:
+        width = ask.mask.shape[1]
+        rows, targets = hidden[:, -width - 1 : -1][ask.mask], inputs["input_ids"][:, -width:][ask.mask]
+    else:
+        rows, targets = hidden.flatten(0, 1)[ask.places], ask.targets
     head = model.get_output_embeddings()
     config = model.config.get_text_config()
     scale = getattr(config, "logit_scale", None)
     logp, entropy = linear_logp(
         rows if scale is None else rows * scale,
         head.weight,
-        ids[:, -width:][ask.mask],
+        targets,
         temperature=ask.temperature,
         bias=getattr(head, "bias", None),
         softcap=getattr(config, "final_logit_softcapping", None),

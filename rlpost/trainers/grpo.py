@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
@@ -15,7 +16,8 @@ from trl.models.utils import unwrap_model_for_generation
 
 from rlpost import assemble, rows, step
 from rlpost.config import Config, build
-from rlpost.errors import DataError
+from rlpost.errors import DataError, ModelError
+from rlpost.kernels import prefix
 from rlpost.likelihood.scoring import Ask, Rows, head_weight, teach
 from rlpost.models.encode import Bundle
 from rlpost.models.positions import position_ids
@@ -53,6 +55,7 @@ class Grpo(OwnStep, GRPOTrainer):
         self.encoder, self.tasks, self.parts, self.cfg = bundle.encoder, tasks, parts, cfg
         self.rng = random.Random(args.seed)
         self.reference = Reference(self.model) if parts.reads & {"ref_logp", "ref_divergence"} else None
+        self.share = _sharing(bundle.model, str((cfg.tree.get("kernels") or {}).get("prefix", "auto")))
         self.prompt_stats: dict[str, Any] = {}
         self._cycle: list[list[rows.MicroBatch]] = []
 
@@ -146,7 +149,9 @@ class Grpo(OwnStep, GRPOTrainer):
         metrics = records.step_metrics(all_rows, credit, self.parts.stack, seconds)
         if self.accelerator.is_main_process:
             self.record(metrics)
-            self.folder.rollouts(records.rollout_records(all_rows, credit, self.parts.stack, number + 1, self.encoder.media))
+            self.folder.rollouts(
+                records.rollout_records(all_rows, credit, self.parts.stack, number + 1, self.encoder.media)
+            )
         self.parts.curriculum.observe(found, metrics)
 
     # --- the loss of a micro-batch ---------------------------------------------------------------------------------
@@ -190,17 +195,20 @@ class Grpo(OwnStep, GRPOTrainer):
         item.logps["ref_logp"] = found.logp
         if self.parts.divergence is None:
             return {"ref_logp": found.logp}
-        ask = Ask(
-            inputs.ask.mask, inputs.ask.temperature, inputs.ask.banned, self.parts.divergence, found.hidden, other_head
-        )
+        ask = replace(inputs.ask, divergence=self.parts.divergence, other_hidden=found.hidden, other_head=other_head)
         return {"ref_logp": found.logp, "divergence": Rows(inputs.inputs, ask)}
 
     def _rows(self, item: rows.MicroBatch, mask: Tensor) -> Rows:
-        inputs = self.encoder.collate([r.prompt for r in item.rollouts], [r.tokens for r in item.rollouts])
+        """Model inputs: one row per prompt where the model can and it pays, otherwise one row per completion."""
+        prompts, answers = [r.prompt for r in item.rollouts], [r.tokens for r in item.rollouts]
         device = self.accelerator.device
-        inputs = {name: value.to(device) for name, value in inputs.items()}
+        mask, temperature, banned = mask.to(device), self.parts.sampling.temperature or 1.0, self.encoder.suppress
+        if self.share and (self.share == "on" or prefix.ratio(prompts, answers) > prefix.WORTH):
+            packed = prefix.pack(self.model, self.encoder, prompts, answers, mask, device)
+            return Rows(packed.inputs, Ask(mask, temperature, banned, places=packed.places, targets=packed.targets))
+        inputs = {name: value.to(device) for name, value in self.encoder.collate(prompts, answers).items()}
         inputs["position_ids"] = position_ids(self.model, inputs)
-        return Rows(inputs, Ask(mask.to(device), self.parts.sampling.temperature or 1.0, self.encoder.suppress))
+        return Rows(inputs, Ask(mask, temperature, banned))
 
     def _logp(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, Tensor]:
         training = model.training
@@ -316,6 +324,16 @@ def _arguments(cfg: Config, folder: RunFolder, parts: Parts, tasks: int) -> GRPO
         temperature=parts.sampling.temperature or 1.0,
         max_completion_length=parts.sampling.max_tokens,
     )
+
+
+def _sharing(model: Any, wanted: str) -> str:
+    """ "on", "auto" or "" (off). Raises ModelError where `kernels.prefix=on` and the model cannot."""
+    if wanted == "off":
+        return ""
+    reason = prefix.refusal(model)
+    if reason and wanted == "on":
+        raise ModelError(f"kernels.prefix=on: {reason}; set kernels.prefix=auto")
+    return "" if reason else wanted
 
 
 def _unused(**_: Any) -> list[float]:

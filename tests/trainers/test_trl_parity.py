@@ -24,7 +24,7 @@ TRL = {
 ROWS, GROUP, LIMIT = 8, 4, 12
 
 
-def ours(recipe: str, micro: int, folder):
+def ours(recipe: str, micro: int, folder, prefix: str = "off"):
     """Our trainer on scripted rollouts with perturbed old log-probabilities, so that ratios and clips differ."""
     cfg = compose(
         "grpo",
@@ -37,8 +37,7 @@ def ours(recipe: str, micro: int, folder):
             f"trainer.gradient_accumulation_steps={micro}",
             f"rollout.num_generations={GROUP}",
             f"rollout.max_tokens={LIMIT}",
-            "keep=[]",
-            "shaping=[]",
+            f"kernels.prefix={prefix}",
         ],
     )
     cfg.tree["rollout"]["_target_"] = "tests.trainers.scripted.collect"
@@ -109,12 +108,13 @@ def theirs(trainer, items, recipe: str, cfg, folder):
     return sum(losses), {name: p.grad for name, p in model.named_parameters()}
 
 
+@pytest.mark.parametrize("prefix", ["off", "on"])
 @pytest.mark.parametrize(
     ("recipe", "micro"),
     [(r, m) for r in ("grpo", "dr_grpo", "dapo", "gspo", "cispo") for m in (1, 2)] + [("bnpo", 1)],
 )
-def test_loss_and_gradients_equal_trl(recipe, micro, tmp_path):
-    trainer, items, cfg = ours(recipe, micro, tmp_path / "run")
+def test_loss_and_gradients_equal_trl(recipe, micro, prefix, tmp_path):
+    trainer, items, cfg = ours(recipe, micro, tmp_path / "run", prefix)
     expected, gradients = theirs(trainer, items, recipe, cfg, tmp_path / "trl")
     trainer.model.train()
     total = 0.0
