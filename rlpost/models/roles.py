@@ -23,18 +23,39 @@ def start_from(bundle: Bundle, folder: str | Path | None) -> Bundle:
     place = Path(folder)
     if not place.is_dir():
         raise ModelError(f"init={place} is not a folder; give the model/ folder of a run")
-    if (place / "adapter_config.json").is_file():
-        from peft import PeftModel
-
-        bundle.model = PeftModel.from_pretrained(bundle.model, str(place)).merge_and_unload()
-        return bundle
-    try:
-        model = type(bundle.model).from_pretrained(str(place), dtype=bundle.model.dtype)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"init={place} holds no weights for {type(bundle.model).__name__}: {error}") from error
-    model.generation_config = bundle.model.generation_config
-    bundle.model = model
+    bundle.model = _merged(bundle.model, place) if (place / "adapter_config.json").is_file() else _full(bundle, place)
     return bundle
+
+
+def _merged(model: Any, place: Path) -> Any:
+    from peft import PeftModel
+
+    if not any((place / f"adapter_model.{kind}").is_file() for kind in ("safetensors", "bin")):
+        raise ModelError(f"init={place} configures an adapter but holds no adapter_model.safetensors; save it again")
+    try:
+        return PeftModel.from_pretrained(model, str(place)).merge_and_unload()
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ModelError(f"init={place} holds an adapter that does not fit {type(model).__name__}: {error}") from error
+
+
+def _full(bundle: Bundle, place: Path) -> Any:
+    old = bundle.model
+    try:
+        model, info = type(old).from_pretrained(str(place), dtype=old.dtype, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"init={place} holds no weights for {type(old).__name__}: {error}") from error
+    # transformers only warns of these, and trains on from random weights.
+    wrong = sorted(str(key) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in info[kind])
+    if wrong or model.config.model_type != old.config.model_type:
+        raise ModelError(
+            f"init={place} holds a {model.config.model_type} model of other weights than {type(old).__name__} "
+            f"{wrong[:3]}; pick the model option that it was trained from"
+        )
+    words, needed = model.get_input_embeddings().weight.shape[0], len(bundle.encoder.tokenizer)
+    if words < needed:
+        raise ModelError(f"init={place} knows {words} tokens, the tokenizer has {needed}; pick its own model option")
+    model.generation_config = old.generation_config
+    return model
 
 
 def with_adapter(model: Any, peft: dict[str, Any] | None) -> Any:
@@ -72,9 +93,11 @@ class Reference:
         """The model to score with; no gradient is recorded and dropout is off."""
         training = self._frozen.training
         self._frozen.eval()
-        with torch.no_grad(), self._policy.disable_adapter() if self._shared else contextlib.nullcontext():
-            yield self._frozen
-        self._frozen.train(training and self._shared)
+        try:
+            with torch.no_grad(), self._policy.disable_adapter() if self._shared else contextlib.nullcontext():
+                yield self._frozen
+        finally:
+            self._frozen.train(training and self._shared)
 
 
 def _frozen_copy(policy: Any) -> Any:
