@@ -21,6 +21,9 @@ def close(found, wanted):
 def test_masked():
     values, mask = torch.tensor([[1.0, 2.0, NAN], [4.0, NAN, NAN]]), torch.tensor([[1, 1, 0], [0, 0, 0]]).bool()
     assert m.masked_mean(values, mask) == 1.5 and m.masked_mean(values, ~mask & mask) == 0
+    assert m.masked_mean(values, torch.tensor([[0, 1, 0], [0, 0, 0]]).bool()) == 2
+    single = torch.tensor([[0, 1, 0], [1, 0, 0]]).bool()
+    assert m.row_mean(values, single).tolist() == [2, 4]
     assert m.row_sum(values, mask).tolist() == [3, 0] and m.row_mean(values, mask).tolist() == [1.5, 0]
 
 

@@ -5,7 +5,7 @@ import torch
 from rlpost.types import NK, K, N
 
 
-def weighted_sum(rewards: NK, weights: N) -> N:
+def weighted_sum(rewards: NK, weights: K) -> N:
     """sum_k w_k r_k over the rewards that apply to a row; NaN for a row to which none applies (as in TRL)."""
     total = torch.nansum(rewards * weights, dim=-1)
     return torch.where(torch.isnan(rewards).all(-1), torch.nan, total)
@@ -19,5 +19,4 @@ def add_to_total(rewards: NK, weights: K, amount: N) -> NK:
             f"The reward weights {weights.tolist()} that apply to a row sum to 0, so a penalty cannot be spread; "
             "give the rewards weights with a non-zero sum."
         )
-    share = torch.where(applied == 0, 0.0, amount / torch.where(applied == 0, 1.0, applied))
-    return rewards + share.unsqueeze(-1)
+    return rewards + (amount / applied).unsqueeze(-1)

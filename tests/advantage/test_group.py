@@ -116,5 +116,9 @@ def test_add_to_total_moves_the_weighted_sum_by_the_amount():
     close((weighted_sum(moved, w) - weighted_sum(r, w))[:2], [-1.0, 0.25])
     close(moved[0], [1 - 0.4, 2 - 0.4])
     assert moved[2].isnan().all() and moved[1, 0].isnan()
+    # weights that sum to 0 matter only in rows to which both rewards apply, and a sum of 1 is no fault
+    balanced = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    assert add_to_total(r[1:], balanced, amount[1:])[0, 1].item() == 4 - 0.25
+    close(add_to_total(r[:1], torch.tensor([0.25, 0.75], dtype=torch.float64), amount[:1])[0], [0.0, 1.0])
     with pytest.raises(ValueError, match="sum to 0"):
         add_to_total(r, torch.tensor([1.0, -1.0], dtype=torch.float64), amount)
