@@ -88,9 +88,9 @@ def test_trl_takes_the_same_steps(tmp_path):
         },
     }
     args = DPOConfig(
-        output_dir=str(tmp_path / "trl"), max_steps=2, per_device_train_batch_size=8, learning_rate=0.05, optim="sgd",
+        output_dir=str(tmp_path / "trl"), max_steps=2, per_device_train_batch_size=8, learning_rate=0.01, optim="sgd",
         lr_scheduler_type="constant", bf16=False, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
-        activation_checkpointing=False, logging_steps=1, seed=0, max_grad_norm=1.0, weight_decay=0.0, beta=0.1,
+        activation_checkpointing=False, logging_steps=1, seed=0, max_grad_norm=1000.0, weight_decay=0.0, beta=0.1,
     )  # fmt: skip
     stock = DPOTrainer(
         model=bundle.model, ref_model=copy.deepcopy(bundle.model), args=args, train_dataset=Dataset.from_dict(columns),

@@ -80,7 +80,10 @@ def test_the_verb_learns_and_what_it_saves_loads_with_the_same_scores(tmp_path, 
 
 
 def test_pairs_are_learned(tmp_path):
-    found = trained(config("reward", "trainer.max_steps=30", "trainer.per_device_train_batch_size=8"), tmp_path)
+    found = trained(
+        config("reward", "trainer.learning_rate=0.05", "trainer.max_steps=30", "trainer.per_device_train_batch_size=8"),
+        tmp_path,
+    )
     records = plain_metrics(found)
     assert records[-1]["loss"] < 0.5 * records[0]["loss"]
     assert len(tasks()) == 8 and records[-1]["accuracy"] >= 0.75

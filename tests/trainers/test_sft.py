@@ -81,6 +81,12 @@ def test_resumed_run_is_bit_equal(tmp_path):
     assert [record["step"] for record in plain_metrics(half)] == [1, 2, 3, 4]
 
 
+def test_the_steps_of_an_epoch_see_all_tasks(tmp_path):
+    found = trainer(config("sft", "trainer.per_device_train_batch_size=2"), tmp_path)
+    prompts = [tuple(row.prompt.ids) for step in range(4) for part in found.micro_batches(step) for row in part.rows]
+    assert len(set(prompts)) == 8
+
+
 def test_other_data_is_refused_on_resume(tmp_path):
     found = trainer(config("sft"), tmp_path)
     with pytest.raises(ConfigError, match="7 tasks and 8 of them a step, this run has 8 and 8"):
@@ -97,10 +103,10 @@ def test_trl_takes_the_same_steps(tmp_path):
         "labels": [[-100] * len(row.prompt.ids) + row.answers[0].tokens for row in rows],
     }
     args = SFTConfig(
-        output_dir=str(tmp_path / "trl"), max_steps=2, per_device_train_batch_size=8, learning_rate=0.05, optim="sgd",
+        output_dir=str(tmp_path / "trl"), max_steps=2, per_device_train_batch_size=8, learning_rate=0.01, optim="sgd",
         lr_scheduler_type="constant", bf16=False, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True,
         activation_checkpointing=False, logging_steps=1, dataset_kwargs={"skip_prepare_dataset": True}, seed=0,
-        max_grad_norm=1.0, weight_decay=0.0,
+        max_grad_norm=1000.0, weight_decay=0.0,
     )  # fmt: skip
     stock = SFTTrainer(
         model=bundle.model, args=args, train_dataset=Dataset.from_dict(columns),
