@@ -112,7 +112,9 @@ class Encoder:
                 )
             new = self.tokenizer(text[len(done) :], add_special_tokens=False)["input_ids"]
             tokens += new
-            trains += [message["role"] == "assistant"] * len(new)
+            # What a template writes after a stop token is never sampled, so it does not train either.
+            last = max((k for k, token in enumerate(new) if token in self.stop_ids), default=len(new) - 1)
+            trains += [message["role"] == "assistant" and k <= last for k in range(len(new))]
             done = text
         last = max((i for i, token in enumerate(tokens) if token in self.stop_ids), default=len(tokens) - 1)
         tokens, trains = tokens[: last + 1], trains[: last + 1]
