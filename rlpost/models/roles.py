@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 
 from rlpost.errors import ModelError
 from rlpost.likelihood.scoring import teach
@@ -41,15 +42,18 @@ def _merged(model: Any, place: Path) -> Any:
 def _full(bundle: Bundle, place: Path) -> Any:
     old = bundle.model
     try:
+        kind = PreTrainedConfig.get_config_dict(str(place))[0].get("model_type")
+        if kind != old.config.model_type:
+            raise ValueError(f"it is a {kind} model, not {old.config.model_type}")
         model, info = type(old).from_pretrained(str(place), dtype=old.dtype, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"init={place} holds no weights for {type(old).__name__}: {error}") from error
     # transformers only warns of these, and trains on from random weights.
     wrong = sorted(str(key) for kind in ("missing_keys", "unexpected_keys", "mismatched_keys") for key in info[kind])
-    if wrong or model.config.model_type != old.config.model_type:
+    if wrong:
         raise ModelError(
-            f"init={place} holds a {model.config.model_type} model of other weights than {type(old).__name__} "
-            f"{wrong[:3]}; pick the model option that it was trained from"
+            f"init={place} does not hold exactly the weights of {type(old).__name__}: {', '.join(wrong[:3])}; pick the "
+            "model option that it was trained from"
         )
     words, needed = model.get_input_embeddings().weight.shape[0], len(bundle.encoder.tokenizer)
     if words < needed:
