@@ -59,7 +59,7 @@ def answer(
 
 
 def accuracy(rollouts: Sequence[Rollout], scores: Sequence[str], *, threshold: float = 1.0) -> Accuracy:
-    """Share of completions whose score reaches `threshold`, by task; the first of `scores` that applies to a row counts.
+    """Share of completions whose score reaches `threshold`, by task; the first applicable of `scores` counts.
 
     Raises ValueError where none of the scores applies to any rollout.
     """

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,8 +56,13 @@ def resumed(command: str, overrides: list[str]) -> list[str]:
 
 def run_checked(cfg: Config) -> dict[str, Any]:
     """Run a checked configuration in this process."""
-    from rlpost.run.folder import RunFolder
+    from rich.console import Console
 
+    from rlpost.run.folder import RunFolder
+    from rlpost.run.tables import final
+
+    # TRL still calls transformers by names that it renames.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
     again = cfg.tree.get("resume")
     folder = RunFolder.open(again, cfg) if again else RunFolder.create(cfg)
     if again:
@@ -70,9 +76,19 @@ def run_checked(cfg: Config) -> dict[str, Any]:
             raise
         raise told from error
     folder.done(result)
-    if (cfg.tree.get("run") or {}).get("report") and folder.writes:
-        print(f"run folder  {folder.path}\nreport      {folder.report()}", flush=True)
+    if folder.writes:
+        report = folder.report() if (cfg.tree.get("run") or {}).get("report") else None
+        Console().print(final(f"rlpost {cfg.command}", result, folder.path, report))
+        _show_ledger()
     return result
+
+
+def _show_ledger() -> None:
+    """What was dropped, cut or failed, by cause; nothing where the ledger was never needed."""
+    ledger = sys.modules.get("rlpost.ledger")
+    lines = ledger.current().table() if ledger else ""
+    if lines:
+        print(f"not everything could be used:\n{lines}", flush=True)
 
 
 def trainer_of(command: str) -> Callable[[Config, Any], dict[str, Any]]:

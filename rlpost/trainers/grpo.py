@@ -27,6 +27,7 @@ from rlpost.rollout.engine import Sampling, sample
 from rlpost.run import checkpoint
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import progress
+from rlpost.run.thumbnails import strip
 from rlpost.step import Summed
 from rlpost.trainers import records
 from rlpost.trainers.arguments import epochs_to_steps, newest_checkpoint, training_arguments, world_size
@@ -109,7 +110,13 @@ class Grpo(OwnStep, GRPOTrainer):
             with self.phase("score"):
                 for item in (item for micro in cycle for item in micro if item.rollouts):
                     item.logps["old_logp"], item.logps["old_entropy"] = self._logp(self.model, item)
-        self._observe(number, everything, credit, kept, time.perf_counter() - start)
+        metrics = records.step_metrics(everything, credit, self.parts.stack, time.perf_counter() - start)
+        if self.accelerator.is_main_process:
+            self.record(metrics)
+            pictures = self._pictures(mine)
+            self.folder.rollouts(records.rollout_records(everything, credit, self.parts.stack, number + 1, pictures))
+        found = rows.outcomes(credit.scored, [everything[i] for i in kept], number)
+        self.parts.curriculum.observe(found, metrics)
         return cycle
 
     def _rollouts(self, number: int, rank: int, ranks: int) -> list[Rollout]:
@@ -142,17 +149,11 @@ class Grpo(OwnStep, GRPOTrainer):
             names=f"{number}.{self.accelerator.process_index}",
         )
 
-    def _observe(
-        self, number: int, all_rows: list[Rollout], credit: step.Credit, kept: list[int], seconds: float
-    ) -> None:
-        found = rows.outcomes(credit.scored, [all_rows[i] for i in kept], number)
-        metrics = records.step_metrics(all_rows, credit, self.parts.stack, seconds)
-        if self.accelerator.is_main_process:
-            self.record(metrics)
-            self.folder.rollouts(
-                records.rollout_records(all_rows, credit, self.parts.stack, number + 1, self.encoder.media)
-            )
-        self.parts.curriculum.observe(found, metrics)
+    def _pictures(self, rollouts: Sequence[Rollout]) -> list[str]:
+        """Small pictures of the first rollout's medium, for the report."""
+        if not rollouts or not rollouts[0].task.media or self.encoder.media is None:
+            return []
+        return strip(self.encoder.media.clip(rollouts[0].task.media[0]).frames)
 
     # --- the loss of a micro-batch ---------------------------------------------------------------------------------
 

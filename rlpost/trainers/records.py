@@ -8,7 +8,6 @@ from typing import Any
 import torch
 
 from rlpost.rows import MicroBatch
-from rlpost.run.thumbnails import strip
 from rlpost.stack import RewardStack
 from rlpost.step import Credit, total_reward
 from rlpost.types import Counts, Prompt, Rollout, Scored, Task
@@ -41,11 +40,11 @@ def step_metrics(rollouts: Sequence[Rollout], credit: Credit, stack: RewardStack
 
 
 def rollout_records(
-    rollouts: Sequence[Rollout], credit: Credit, stack: RewardStack, step: int, media: Any = None
+    rollouts: Sequence[Rollout], credit: Credit, stack: RewardStack, step: int, thumbnails: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
     """One line per completion for `rollouts.jsonl`; a row that did not stay has no advantage.
 
-    With a media encoder the first row of a step carries small pictures of its video.
+    `thumbnails` are small pictures of the first row's video.
     """
     place = {row: i for i, row in enumerate(credit.keep.nonzero()[:, 0].tolist())}
     total = total_reward(credit.shaped, stack.weights)
@@ -57,6 +56,8 @@ def rollout_records(
             mask = credit.scored.mask[place[i]]
             advantage = float(row[mask].mean()) if mask.any() else 0.0
         lines.append(_line(rollout, row=i, step=step, reward=float(total[i]), advantage=advantage))
+    if thumbnails:
+        lines[0]["thumbnails"] = list(thumbnails)
     return lines
 
 

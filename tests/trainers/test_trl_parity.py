@@ -5,7 +5,6 @@ import copy
 import pytest
 import torch
 from datasets import Dataset
-from tests.trainers import scripted
 from trl import GRPOConfig, GRPOTrainer
 
 from rlpost import rows, step
