@@ -16,7 +16,7 @@ def reward_stack(tree: Tree) -> RewardStack:
     nodes = tree.get("reward") or {}
     return RewardStack(
         {
-            name: Reward(build(node), float(node.get("weight", 1.0)), node.get("when") or {})
+            name: Reward(build(node), coefficient(node.get("weight", 1.0)), node.get("when") or {})
             for name, node in nodes.items()
         }
     )

@@ -6,13 +6,14 @@ stops the run.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
 from rlpost.errors import RewardError
 from rlpost.fields import reads
+from rlpost.schedule import bind, value
 from rlpost.types import NK, Rollout
 
 
@@ -21,7 +22,7 @@ class Reward:
     """One reward of the stack. `when` maps a dataset column to the value, or values, for which the reward applies."""
 
     score: Callable[..., Sequence[Any]]
-    weight: float = 1.0
+    weight: float | Callable[[int, float], float] = 1.0
     when: Mapping[str, Any] = field(default_factory=dict)
 
     def applies(self, rollout: Rollout) -> bool:
@@ -43,7 +44,15 @@ class RewardStack:
     @property
     def weights(self) -> torch.Tensor:
         """Column weights (K,)."""
-        return torch.tensor([r.weight for r in self.rewards.values()], dtype=torch.float32)
+        return torch.tensor([float(value(r.weight, 0, 0.0)) for r in self.rewards.values()], dtype=torch.float32)
+
+    def at(self, step: int, progress: float) -> "RewardStack":
+        """The stack with scheduled weights and knobs replaced by their numbers of now."""
+        now = {
+            name: replace(r, score=bind(r.score, step, progress), weight=value(r.weight, step, progress))
+            for name, r in self.rewards.items()
+        }
+        return RewardStack(now)
 
     def score(self, rollouts: Sequence[Rollout], extra: Mapping[str, Any] | None = None) -> None:
         """Fill `rollout.scores` for every reward that has not scored the rollout yet.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rlpost.fields import call, needed
+from rlpost.schedule import bind
 from rlpost.types import NK, Counts, Loss, Scored, TokenBatch, nan_to
 
 Coefficient = float | Callable[[int, float], float]
@@ -77,25 +78,28 @@ class Credit(NamedTuple):
     shaped: NK
 
 
-def score(scored: Scored, method: Method) -> Credit:
+def score(scored: Scored, method: Method, *, step: int = 0, progress: float = 0.0) -> Credit:
     """Shape the rewards, drop the rows that do not stay, and give the others their advantage (N,T).
 
     Raises ValueError where an advantage has the wrong shape or is not finite, or where a token weight that renormalises
     is neither 0 nor 1.
     """
+
+    def run(plugin: Callable[..., Tensor], record: Scored, **extra: Tensor) -> Tensor:
+        return call(bind(plugin, step, progress), record, extra)
+
     rewards = scored.rewards
     for shape in method.shaping.values():
-        rewards = call(shape, scored, {"rewards": rewards})
+        rewards = run(shape, scored, rewards=rewards)
     keep = torch.ones(len(rewards), dtype=torch.bool)
     total = total_reward(rewards, scored.weights)
-    seen = {"rewards": rewards, "reward": total}
     for stays in method.keep.values():
-        keep &= call(stays, scored, seen)
+        keep &= run(stays, scored, rewards=rewards, reward=total)
     kept = take(replace(scored, rewards=rewards, reward=total), keep)
     for name, weight in method.token_weight.items():
         if weight.renormalise:
-            kept = replace(kept, mask=kept.mask & _zeros_and_ones(call(weight.weigh, kept, {}), kept.mask, name))
-    advantage = call(method.advantage, kept, {}) if method.advantage else torch.ones(len(kept.rewards))
+            kept = replace(kept, mask=kept.mask & _zeros_and_ones(run(weight.weigh, kept), kept.mask, name))
+    advantage = run(method.advantage, kept) if method.advantage else torch.ones(len(kept.rewards))
     if advantage.dim() == 1:
         advantage = advantage[:, None].expand(kept.mask.shape)
     if advantage.shape != kept.mask.shape:
@@ -138,16 +142,20 @@ def loss(
     The gradient of the optimizer step is the plain sum of the micro-batches' gradients. What a field holds outside the
     mask, NaN included, reaches neither value nor gradient.
     """
+
+    def run(plugin: Callable[..., Any], **extra: Any) -> Any:
+        return call(bind(plugin, step, progress), batch, extra)
+
     batch = _masked(batch)
     factor = torch.ones_like(batch.logp).detach()
     for weight in method.token_weight.values():
         if not weight.renormalise:
             with torch.no_grad():
-                factor = factor * call(weight.weigh, batch, {})
+                factor = factor * run(weight.weigh)
     total, metrics = batch.logp.sum() * 0.0, {}
     for term in method.terms:
-        found = call(term.loss, batch, {"counts": counts})
-        weights = call(term.aggregate or method.aggregate, batch, {"counts": counts})
+        found = run(term.loss, counts=counts)
+        weights = run(term.aggregate or method.aggregate, counts=counts)
         value = torch.where(batch.mask, found.value.expand_as(batch.mask), 0.0)
         coef = coefficient(term.coef, step, progress)
         share = (value * torch.where(batch.mask, weights * factor, 0.0).to(value.dtype)).sum()

@@ -29,7 +29,7 @@ class Scores(NamedTuple):
 class Ask:
     """What to compute: the mask of completion tokens that train, and optionally a divergence to another model.
 
-    `places` and `targets` (M,) say where in the flattened hidden states each is predicted, when rows are shared; without
+    `places` and `targets` (M,) say where in the flattened hidden states each is predicted, if rows are shared; without
     them the last columns of the inputs are the completions.
     """
 

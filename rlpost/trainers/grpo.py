@@ -76,6 +76,7 @@ class Grpo(OwnStep, GRPOTrainer):
 
     def _collect(self, number: int) -> list[list[rows.MicroBatch]]:
         start = time.perf_counter()
+        stack = self.parts.stack.at(number, self._progress(number))
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         with self.phase("generate"):
             mine = self._rollouts(number, rank, ranks)
@@ -84,8 +85,8 @@ class Grpo(OwnStep, GRPOTrainer):
         everyone = gathered([rows.light(r) for r in mine], self.accelerator)
         everything = [r for part in everyone for r in part]
         rank_of = [i for i, part in enumerate(everyone) for _ in part]
-        table = rows.scored(everything, self.parts.stack, version=number)
-        credit = step.score(table, self.parts.method)
+        table = rows.scored(everything, stack, version=number)
+        credit = step.score(table, self.parts.method, step=number, progress=self._progress(number))
         kept = credit.keep.nonzero()[:, 0].tolist()
         dealt = rows.deal(
             credit.scored,
@@ -110,11 +111,11 @@ class Grpo(OwnStep, GRPOTrainer):
             with self.phase("score"):
                 for item in (item for micro in cycle for item in micro if item.rollouts):
                     item.logps["old_logp"], item.logps["old_entropy"] = self._logp(self.model, item)
-        metrics = records.step_metrics(everything, credit, self.parts.stack, time.perf_counter() - start)
+        metrics = records.step_metrics(everything, credit, stack, time.perf_counter() - start)
         if self.accelerator.is_main_process:
             self.record(metrics)
             pictures = self._pictures(mine)
-            self.folder.rollouts(records.rollout_records(everything, credit, self.parts.stack, number + 1, pictures))
+            self.folder.rollouts(records.rollout_records(everything, credit, stack, number + 1, pictures))
         found = rows.outcomes(credit.scored, [everything[i] for i in kept], number)
         self.parts.curriculum.observe(found, metrics)
         return cycle
@@ -127,6 +128,10 @@ class Grpo(OwnStep, GRPOTrainer):
         share = [chosen[i] for i in range(rank * wanted // ranks, (rank + 1) * wanted // ranks)]
         return self.parts.collect(share, self._context(number))
 
+    def _progress(self, number: int) -> float:
+        """The share of the run that is done at the start of an optimizer step."""
+        return number / max(1, self.args.max_steps)
+
     def _context(self, number: int) -> Context:
         seed = self.args.seed * 1_000_003 + number * 1_009 + self.accelerator.process_index
         generator = torch.Generator(device=self.accelerator.device).manual_seed(seed % (1 << 63))
@@ -138,12 +143,12 @@ class Grpo(OwnStep, GRPOTrainer):
         return Context(
             engine=engine,
             encoder=self.encoder,
-            stack=self.parts.stack,
+            stack=self.parts.stack.at(number, self._progress(number)),
             sampling=self.parts.sampling,
             num_generations=self.parts.num_generations,
             rng=random.Random(seed),
             step=number,
-            progress=number / max(1, self.args.max_steps),
+            progress=self._progress(number),
             version=number,
             prompts=self.prompt_stats,
             names=f"{number}.{self.accelerator.process_index}",
@@ -180,9 +185,7 @@ class Grpo(OwnStep, GRPOTrainer):
             **{name: _to(getattr(table, name), device) for name in SCORED_FIELDS},
         )
         number = self.state.global_step
-        loss, metrics = step.loss(
-            batch, self.parts.method, item.counts, step=number, progress=number / max(1, self.args.max_steps)
-        )
+        loss, metrics = step.loss(batch, self.parts.method, item.counts, step=number, progress=self._progress(number))
         metrics["entropy"] = Summed((batch.entropy.detach() * batch.mask).sum(), batch.mask.sum())
         return loss, metrics
 

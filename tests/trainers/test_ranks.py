@@ -1,4 +1,4 @@
-"""Given the same rollouts, the weights do not depend on how a step is cut into micro-batches or ranks, nor on a restart."""
+"""Given the same rollouts, weights depend neither on the cut into micro-batches or ranks, nor on a restart."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The names and signatures of transformers and TRL that rlpost overrides or calls: a new release that moves one is seen here."""
+"""Names and signatures of transformers and TRL that rlpost overrides or calls: a release that moves one is seen."""
 
 import inspect
 

@@ -132,7 +132,7 @@ def test_trainer_collects_scores_and_deals_whole_groups(tmp_path):
     trainer, items, _ = ours("grpo", 2, tmp_path / "run")
     assert [len(item.rollouts) for item in items] == [4, 4]
     for item in items:
-        assert len(set(r.group for r in item.rollouts)) == 1
+        assert len({r.group for r in item.rollouts}) == 1
         assert item.counts.rows == ROWS and item.counts.tokens == sum(int(i.scored.mask.sum()) for i in items)
     table = rows.scored([r for item in items for r in item.rollouts], trainer.parts.stack)
     credit = step.score(table, trainer.parts.method)
