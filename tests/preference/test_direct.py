@@ -112,3 +112,16 @@ def test_equals_trl(kind, ours):
     value = ours(*policy.chunk(2), *pair[2:4], *reference.chunk(2)).value.mean()
     torch.testing.assert_close(value, loss, rtol=1e-9, atol=1e-12)
     torch.testing.assert_close(torch.autograd.grad(value, policy)[0], torch.autograd.grad(loss, policy)[0])
+
+
+def test_defaults_are_the_papers_and_metrics_are_detached():
+    pair = [x.requires_grad_() if x.is_floating_point() else x for x in random_pair(2)]
+    for loss, knobs in (
+        (dpo, {"beta": 0.1, "label_smoothing": 0.0}),
+        (ipo, {"beta": 0.1}),
+        (rpo, {"beta": 0.01, "eta": 0.005}),
+        (rpo_average, {"beta": 0.1, "alpha": 0.2}),
+    ):
+        found = loss(*pair)
+        assert torch.equal(found.value, loss(*pair, **knobs).value)
+        assert not any(metric.requires_grad for metric in found.metrics.values())
