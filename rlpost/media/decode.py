@@ -89,6 +89,7 @@ class Decoder:
         if not os.path.isfile(path):
             raise DecodeError(path, "file missing", "there is no such file: check the dataset's media folder")
         worker = self._started()
+        assert worker.stdin is not None
         request = {"kind": media.kind, "path": path, "start_s": media.start_s, "end_s": media.end_s}
         request["settings"] = self.settings.as_dict()
         try:
@@ -124,6 +125,7 @@ class Decoder:
 
     def _read(self, size: int, until: float) -> bytes:
         parts, left = [], size
+        assert self.worker is not None and self.worker.stdout is not None
         pipe = self.worker.stdout
         with selectors.DefaultSelector() as ready:
             ready.register(pipe, selectors.EVENT_READ)

@@ -28,7 +28,9 @@ class Scene(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-def choice(frames: np.ndarray, question: str, options: tuple[str, ...], right: str, think: str, needs: str) -> Scene:
+def choice(
+    frames: np.ndarray, question: str, options: tuple[str, ...], right: str, think: str, needs: Literal["time", "other"]
+) -> Scene:
     """A multiple-choice scene. Options keep their order: a model of this size does not learn permuted letters."""
     return Scene(
         frames, "multiple choice", question, "ABCD"[options.index(right)], f"{think} so {right}", needs, options

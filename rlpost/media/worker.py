@@ -63,7 +63,7 @@ def timestamps(path: str, start_s: float | None, end_s: float | None) -> tuple[l
         stamps = sorted({p.pts for p in container.demux(stream) if p.pts is not None and p.size})
         if not stamps:
             raise ValueError("the video stream is empty")
-        base = float(stream.time_base)
+        base = float(stream.time_base or 1)
         span = (stamps[-1] - stamps[0]) * base
         fps = float(stream.average_rate) if stream.average_rate else (len(stamps) - 1) / max(span, 1e-6)
     first = stamps[0] * base

@@ -1,6 +1,7 @@
 """Qwen2.5-VL from the hub or a folder, with how its videos and images are sampled as knobs instead of library edits."""
 
 from dataclasses import replace
+from typing import Literal
 
 from rlpost.media.sample import FrameSettings
 from rlpost.models.encode import Bundle
@@ -11,7 +12,7 @@ from rlpost.models.vision import hub_media
 def qwen_vl(
     *,
     path: str = "Qwen/Qwen2.5-VL-7B-Instruct",
-    dtype: str = "bfloat16",
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16",
     attn_implementation: str | None = None,
     revision: str | None = None,
     chat_template: str | None = None,

@@ -113,7 +113,7 @@ def build_model(
     # The three sections (time, height, width) of the rotary embedding sum to half a head; time gets the most.
     side = half // 4
     stop, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad")}
+    ids = tokenizer.get_vocab()
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
@@ -145,10 +145,10 @@ def build_model(
             "tokens_per_second": 4,
             "initializer_range": init_std,
         },
-        image_token_id=ids["image_pad"],
-        video_token_id=ids["video_pad"],
-        vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
-        vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
         tie_word_embeddings=True,
     )
     state = torch.random.get_rng_state()

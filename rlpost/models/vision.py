@@ -103,7 +103,9 @@ class QwenVision:
 
     def _patches(self, frames: np.ndarray) -> tuple[Tensor, Tensor]:
         """Cut normalised frames into patches, in the order of merged blocks: block row, block column, row, column."""
-        scaled = (frames.astype(np.float32) / 255.0 - np.float32(self.mean)) / np.float32(self.std)
+        scaled = (frames.astype(np.float32) / 255.0 - np.asarray(self.mean, np.float32)) / np.asarray(
+            self.std, np.float32
+        )
         count, height, width, _ = scaled.shape
         p, m, t = self.patch_size, self.merge, self.temporal
         steps, rows, columns = count // t, height // p, width // p
