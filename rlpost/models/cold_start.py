@@ -27,7 +27,7 @@ IGNORE = -100
 def video_tiny_started(
     *,
     seed: int = 0,
-    steps: int = 150,
+    steps: int = 200,
     batch: int = 32,
     learning_rate: float = 1.0e-3,
     clips: int = 3072,
