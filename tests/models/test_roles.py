@@ -52,9 +52,14 @@ def test_the_reference_keeps_its_own_tied_head():
     """A copied forward bound to the policy would score with the policy's weights."""
     model = tiny.text(seed=1).model
     teach(model)
-    with Reference(model).use() as frozen:
+    reference = Reference(model)
+    with reference.use() as frozen:
         assert frozen.get_output_embeddings().weight is frozen.get_input_embeddings().weight
         assert frozen.forward.__self__ is frozen and model.forward.__self__ is model
+        before = frozen(**INPUTS).logits
+    shake(model)
+    with reference.use() as frozen:
+        assert torch.equal(frozen(**INPUTS).logits, before)
 
 
 def test_with_adapters_the_reference_is_the_base():
