@@ -17,6 +17,7 @@ from trl.models.utils import unwrap_model_for_generation
 from rlpost import assemble, rows, step
 from rlpost.config import Config, build
 from rlpost.errors import DataError, ModelError
+from rlpost.fields import needed
 from rlpost.kernels import prefix
 from rlpost.likelihood.scoring import Ask, Rows, head_weight, teach
 from rlpost.models.encode import Bundle
@@ -86,6 +87,10 @@ class Grpo(OwnStep, GRPOTrainer):
         everything = [r for part in everyone for r in part]
         rank_of = [i for i, part in enumerate(everyone) for _ in part]
         table = rows.scored(everything, stack, version=number)
+        with self.phase("score"):
+            parts = gathered(self._before_credit(mine), self.accelerator)
+        for name in parts[0]:
+            table = replace(table, **{name: rows.padded([row for part in parts for row in part[name]], 0.0)})
         credit = step.score(table, self.parts.method, step=number, progress=self._progress(number))
         kept = credit.keep.nonzero()[:, 0].tolist()
         dealt = rows.deal(
@@ -160,6 +165,22 @@ class Grpo(OwnStep, GRPOTrainer):
             return []
         return strip(self.encoder.media.clip(rollouts[0].task.media[0]).frames)
 
+    def _before_credit(self, mine: Sequence[Rollout]) -> dict[str, list[list[float]]]:
+        """Log-probabilities that shaping, keep or the advantage read, per row; nothing where none of them does."""
+        wanted = needed(self.parts.method.scoring_plugins()) & {"old_logp", "old_entropy", "ref_logp"}
+        found: dict[str, list[list[float]]] = {name: [] for name in sorted(wanted)}
+        size = self.parts.rows_per_micro_batch
+        for chunk in (mine[i : i + size] for i in range(0, len(mine) if wanted else 0, size)):
+            table = rows.scored(chunk, self.parts.stack)
+            item = rows.MicroBatch(list(chunk), table, step.counts(table))
+            values = dict(zip(("old_logp", "old_entropy"), self._logp(self.model, item), strict=True))
+            if "ref_logp" in wanted and self.reference is not None:
+                with self.reference.use() as model:
+                    values["ref_logp"] = self._logp(model, item)[0]
+            for name in found:
+                found[name] += [row[: len(r.tokens)].tolist() for row, r in zip(values[name], chunk, strict=True)]
+        return found
+
     # --- the loss of a micro-batch ---------------------------------------------------------------------------------
 
     def micro_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
@@ -177,8 +198,8 @@ class Grpo(OwnStep, GRPOTrainer):
             mask=table.mask.to(device),
             logp=found.logp,
             entropy=found.entropy,
-            old_logp=item.logps.get("old_logp", found.logp.detach()),
-            old_entropy=item.logps.get("old_entropy", found.entropy.detach()),
+            old_logp=_first(item.logps.get("old_logp"), table.old_logp, found.logp).to(device).detach(),
+            old_entropy=_first(item.logps.get("old_entropy"), table.old_entropy, found.entropy).to(device).detach(),
             ref_logp=extra.get("ref_logp"),
             ref_divergence=found.divergence,
             advantage=table.advantage.to(device),
@@ -342,6 +363,10 @@ def _sharing(model: Any, wanted: str) -> str:
 
 def _unused(**_: Any) -> list[float]:
     raise AssertionError("rewards are scored by rlpost's own stack")
+
+
+def _first(*values: Tensor | None) -> Tensor:
+    return next(value for value in values if value is not None)
 
 
 def _to(value: Any, device: torch.device) -> Any:
