@@ -1,7 +1,7 @@
 """Held-out accuracy of a model: answers to tasks, scored by the run's own rewards, with an interval over tasks."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ class Accuracy:
     mean: float
     low: float
     high: float
-    per_task: tuple[float, ...]
+    per_task: Mapping[str, float]
 
 
 def answer(
@@ -70,6 +70,6 @@ def accuracy(rollouts: Sequence[Rollout], scores: Sequence[str], *, threshold: f
             by_task.setdefault(rollout.task.id, []).append(float(score >= threshold))
     if not by_task:
         raise ValueError(f"none of the scores {list(scores)} applies to any of {len(rollouts)} completions")
-    shares = tuple(sum(v) / len(v) for v in by_task.values())
-    mean, low, high, _ = interval(shares)
+    shares = {task: sum(v) / len(v) for task, v in by_task.items()}
+    mean, low, high, _ = interval(list(shares.values()))
     return Accuracy(mean, low, high, shares)

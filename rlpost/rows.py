@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rlpost.models.encode import completion_mask
 from rlpost.stack import RewardStack
-from rlpost.step import counts, take
+from rlpost.step import Credit, counts, take, total_reward
 from rlpost.types import Counts, Outcome, Prompt, Rollout, Scored
 
 
@@ -100,16 +100,22 @@ def narrow(table: Scored, rows: Sequence[int]) -> Scored:
     return replace(part, **cut)
 
 
-def outcomes(table: Scored, rollouts: Sequence[Rollout], step: int) -> list[Outcome]:
-    """What the curriculum learns: one outcome per group of rows that stayed."""
+def outcomes(table: Scored, credit: Credit, rollouts: Sequence[Rollout], step: int) -> list[Outcome]:
+    """What the curriculum learns: one outcome per group of the policy's rows, also where `keep` removed them.
+
+    Rewards are the shaped ones; a row that did not stay has advantage 0, for it teaches nothing.
+    """
     rows_of: dict[int, list[int]] = {}
     for row, group in enumerate(table.group.tolist()):
-        rows_of.setdefault(group, []).append(row)
-    total = table.mask.sum(-1).clamp(min=1)
-    row_advantage = (table.advantage * table.mask).sum(-1) / total
+        if table.role[row] == "policy":
+            rows_of.setdefault(group, []).append(row)
+    kept = credit.scored
+    row_advantage = torch.zeros(len(rollouts))
+    row_advantage[credit.keep] = (kept.advantage * kept.mask).sum(-1) / kept.mask.sum(-1).clamp(min=1)
+    total = total_reward(credit.shaped, table.weights)
     found = []
     for rows in rows_of.values():
-        rewards = table.reward[rows].double()
+        rewards = total[rows].double()
         task = rollouts[rows[0]].task
         found.append(
             Outcome(

@@ -71,11 +71,12 @@ ROWS = [
 
 def test_accuracy_is_the_mean_over_tasks_of_the_share_of_right_completions():
     found = accuracy(ROWS, ["right"])
-    assert found.per_task == pytest.approx((2 / 3, 0.0, 0.0)) and found.mean == pytest.approx(2 / 9)
+    assert found.per_task == pytest.approx({"a": 2 / 3, "b": 0.0, "c": 0.0}) and found.mean == pytest.approx(2 / 9)
     assert found.low <= found.mean <= found.high and found.low < found.high
+    # of c, close 0.8 counts in the first row, right 0.2 comes first in the second
     both = accuracy(ROWS, ["right", "close"], threshold=0.8)
-    assert both.per_task == pytest.approx((2 / 3, 0.0, 0.5))  # c: close 0.8 counts, then right 0.2 comes first
-    assert accuracy(ROWS, ["close", "right"], threshold=0.8).per_task == pytest.approx((2 / 3, 0.0, 1.0))
+    assert both.per_task == pytest.approx({"a": 2 / 3, "b": 0.0, "c": 0.5})
+    assert accuracy(ROWS, ["close", "right"], threshold=0.8).per_task == pytest.approx({"a": 2 / 3, "b": 0.0, "c": 1.0})
 
 
 def test_no_score_that_applies_is_refused():

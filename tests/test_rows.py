@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,11 +158,28 @@ METHOD = toy.recipe("grpo")
 def test_outcomes_say_how_each_group_did():
     given = [rollout("b", [1, 2, 3]), rollout("a", [4, 4]), rollout("b", [5]), rollout("b", [6, 7], [True, False])]
     STACK.score(given)
-    table = step.score(rows.scored(given, STACK), METHOD).scored
-    first, second = rows.outcomes(table, given, 11)
+    table = rows.scored(given, STACK)
+    first, second = rows.outcomes(table, step.score(table, METHOD), given, 11)
     # rewards are half the lengths: 1.5, 0.5 and 1.0 in group b, 1.0 alone in group a
     assert (first.task_id, first.n, first.tokens, first.step, first.tags) == ("task-b", 3, 5, 11, ("easy",))
     assert (first.mean, first.std, first.best) == pytest.approx((1.0, 0.5, 1.5))
     assert first.advantages == pytest.approx((0.5 / 0.5001, -0.5 / 0.5001, 0.0), abs=1e-5)
     assert (second.task_id, second.n, second.mean, second.std, second.tokens) == ("task-a", 1, 1.0, 0.0, 2)
     assert not math.isnan(second.advantages[0])
+
+
+def test_outcomes_include_groups_that_did_not_stay_but_no_contrast_arm():
+    """Group a leaves the step: its curriculum still hears that it was solved, with advantage 0."""
+    given = [rollout("a", [1, 2]), rollout("a", [3, 4]), rollout("b", [5]), rollout("b", [6, 7, 8])]
+    given.append(rollout("b", [9], [False], role="contrast"))
+    STACK.score(given)
+    table = rows.scored(given, STACK)
+
+    def second(group, role):
+        return torch.tensor([g == 1 and r == "policy" for g, r in zip(group, role, strict=True)])
+
+    keep = {"some": second}
+    a, b = rows.outcomes(table, step.score(table, replace(METHOD, keep=keep)), given, 3)
+    assert (a.n, a.mean, a.advantages) == (2, 1.0, (0.0, 0.0))
+    assert (b.n, b.mean, b.best) == (2, 1.0, 1.5) and sum(b.advantages) == pytest.approx(0.0, abs=1e-6)
+    assert b.advantages[1] == pytest.approx(0.5 / (0.5**0.5 + 1e-4), abs=1e-5)

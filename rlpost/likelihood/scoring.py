@@ -77,6 +77,27 @@ def teach(model: Any) -> None:
 
     inner.forward = types.MethodType(forward, inner)
     inner._rlpost_scores = True
+    _agree(inner)
+
+
+@torch.no_grad()
+def _agree(model: Any) -> None:
+    """Two tokens scored both ways: a model that changes its logits after the head must not be scored wrongly.
+
+    Raises ModelError where the scores are not those of the model's own logits.
+    """
+    token = model.config.get_text_config().eos_token_id or 0
+    ids = torch.full((1, 2), token[0] if isinstance(token, list) else token, device=next(model.parameters()).device)
+    training = model.training
+    model.eval()
+    own = torch.log_softmax(model(input_ids=ids).logits[0, 0].float(), -1)[ids[0, 1]]
+    found = model(input_ids=ids, ask=Ask(torch.ones(1, 1, dtype=torch.bool, device=ids.device))).logp[0]
+    model.train(training)
+    if abs(float(own - found)) > (1e-3 if model.dtype == torch.float32 else 0.1):
+        raise ModelError(
+            f"{type(model).__name__} changes its logits after the language-model head in a way that rlpost does not "
+            f"know (its own log-probability is {float(own):.4f}, from the head {float(found):.4f}); it cannot train"
+        )
 
 
 def unwrap(model: Any) -> Any:
@@ -112,6 +133,11 @@ def _scores(model: Any, ask: Ask, inputs: dict[str, Any]) -> Scores:
     )
     divergence = None
     if ask.divergence is not None:
+        if scale is not None or getattr(config, "final_logit_softcapping", None) or ask.banned:
+            raise ModelError(
+                f"a divergence over the vocabulary does not know the scaled, capped or suppressed logits of "
+                f"{type(model).__name__} yet; use a regularizer on log-probabilities, such as kl_k3"
+            )
         divergence = linear_divergence(
             rows, head.weight, ask.other_hidden, ask.other_head, divergence=ask.divergence, temperature=ask.temperature
         )

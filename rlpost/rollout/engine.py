@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from rlpost.errors import ConfigError
 from rlpost.likelihood.scoring import unwrap
 from rlpost.models.encode import Encoder
 from rlpost.models.positions import next_positions, position_ids
@@ -25,6 +26,15 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+
+    def __post_init__(self):
+        if not 0 < self.top_p <= 1:
+            raise ConfigError(f"rollout.top_p is {self.top_p}; choose a share of probability above 0, up to 1")
+        if self.temperature < 0 or self.max_tokens < 0 or self.top_k < 0:
+            raise ConfigError(
+                f"rollout has temperature {self.temperature}, max_tokens {self.max_tokens} and top_k {self.top_k}; "
+                "none of them can be negative"
+            )
 
 
 class Completion(NamedTuple):
@@ -83,12 +93,12 @@ def _decode(
     stop_ids, banned = set(encoder.stop_ids), encoder.suppress
     for t in range(sampling.max_tokens):
         chosen, logp = _choose(state.logits, sampling, banned, generator)
-        for slot, row in enumerate(alive):
+        for row, token, p in zip(alive, chosen.tolist(), logp.tolist(), strict=True):
             if done[row]:
                 continue
-            tokens[row].append(int(chosen[slot]))
-            logps[row].append(float(logp[slot]))
-            if tokens[row][-1] in stop_ids:
+            tokens[row].append(token)
+            logps[row].append(p)
+            if token in stop_ids:
                 done[row], stops[row] = True, "eos"
         if all(done) or t + 1 == sampling.max_tokens:
             break

@@ -121,7 +121,7 @@ class Grpo(OwnStep, GRPOTrainer):
             self.record(metrics)
             pictures = self._pictures(mine)
             self.folder.rollouts(records.rollout_records(everything, credit, stack, number + 1, pictures))
-        found = rows.outcomes(credit.scored, [everything[i] for i in kept], number)
+        found = rows.outcomes(table, credit, everything, number)
         self.parts.curriculum.observe(found, metrics)
         return cycle
 

@@ -49,7 +49,9 @@ class HeldOut:
         for when, found in self.found.items():
             shown[when] = Interval(found.mean, found.low, found.high, len(found.per_task))
         if {"before", "after"} <= set(self.found):
-            shown["gain"] = paired(self.found["before"].per_task, self.found["after"].per_task)
+            before, after = self.found["before"].per_task, self.found["after"].per_task
+            both = [task for task in before if task in after]
+            shown["gain"] = paired([before[task] for task in both], [after[task] for task in both])
         return shown
 
     def entries(self) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """What a step writes down: metrics, lines of `rollouts.jsonl`, and micro-batches packed for a checkpoint."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -124,7 +123,7 @@ def unpack(state: dict[str, Any]) -> MicroBatch:
 def _without_signal(table: Scored) -> float:
     groups = table.group.unique()
     if not len(groups):
-        return math.nan
+        return 1.0
     silent = sum(bool((table.advantage[table.group == g] == 0).all()) for g in groups)
     return silent / len(groups)
 

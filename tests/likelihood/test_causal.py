@@ -1,6 +1,7 @@
 """Log-probabilities from inside a model's forward against the log-softmax of its own logits, row by row, unpadded."""
 
 import copy
+import types
 from types import SimpleNamespace
 
 import numpy as np
@@ -193,3 +194,17 @@ def test_wrappers_are_looked_through():
     model = bundle_of("llama").model
     parallel = SimpleNamespace(module=SimpleNamespace(module=model))
     assert unwrap(parallel) is model and unwrap(with_adapter(model, LORA)) is model
+
+
+def test_a_model_that_scales_its_logits_after_the_head_is_refused():
+    bundle = tiny.text()
+    original = bundle.model.forward
+
+    def scaled(self, *args, **inputs):
+        out = original(*args, **inputs)
+        out.logits = out.logits * 0.5
+        return out
+
+    bundle.model.forward = types.MethodType(scaled, bundle.model)
+    with pytest.raises(ModelError, match="changes its logits after the language-model head"):
+        teach(bundle.model)
