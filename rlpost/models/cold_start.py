@@ -17,6 +17,7 @@ from rlpost.dataset import clips as clips_module
 from rlpost.models import tiny_video
 from rlpost.models.download import cache_dir, locked, new_folder
 from rlpost.models.encode import Bundle, Encoder
+from rlpost.models.positions import position_ids
 from rlpost.types import Task
 
 log = logging.getLogger("rlpost")
@@ -79,7 +80,8 @@ def train(
         chosen = [tasks[order.pop()] for _ in range(min(batch, len(order)))]
         answers = [encoder.completion(task, task.demonstration).tokens for task in chosen]
         inputs = encoder.collate([encoder.prompt(task) for task in chosen], answers)
-        loss = model(**inputs, labels=labels(inputs["input_ids"], answers)).loss
+        positions = position_ids(model, inputs)
+        loss = model(**inputs, position_ids=positions, labels=labels(inputs["input_ids"], answers)).loss
         adam.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
