@@ -190,8 +190,11 @@ def _named(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _show(result: Mapping[str, Any], tasks: int) -> None:
-    names = list(result["metrics"])
-    rows = [["all", tasks, *(result["metrics"][name] for name in names)]]
-    for tag, values in result["by_tag"].items():
-        rows.append([tag, values[names[0]].n, *(values[name] for name in names)])
-    Console().print(table("Evaluation, mean over tasks with its 95% interval", ["tasks of", "n", *names], rows))
+    """The metrics over all tasks, then the first of them on the tasks of each tag; narrow enough for a log file."""
+    console = Console()
+    shown = [[name, bounds] for name, bounds in result["metrics"].items()]
+    console.print(table(f"Evaluation of {tasks} tasks", ["metric", "mean, 95% interval"], shown))
+    first = next(iter(result["metrics"]))
+    tags = [[tag, values[first].n, values[first]] for tag, values in result["by_tag"].items()]
+    if tags:
+        console.print(table(f"{first} by tag", ["tag", "tasks", "mean, 95% interval"], tags))
