@@ -3,6 +3,8 @@ VENV ?= .venv
 PYTHON ?= python3
 # The build of torch that setup installs where none is there; set TORCH=torch for the default (CUDA) build of your platform.
 TORCH ?= torch==2.13.0
+# Test processes that run side by side.
+JOBS ?= 2
 RECIPE ?=
 ARGS ?=
 BIN := $(VENV)/bin
@@ -25,7 +27,7 @@ run: setup ## train the embedded model with GRPO; RECIPE=video_r1 for another re
 	$(BIN)/rlpost grpo $(if $(RECIPE),recipe=$(RECIPE)) $(ARGS)
 
 test: setup ## all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 check: setup ## formatting, lint, types, file and function lengths
 	$(BIN)/ruff format --check rlpost tests scripts

@@ -12,6 +12,8 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "HYDRA_FULL_ERROR": "0",
+    # Threads that spin while they wait make a step ten times slower as soon as another process shares the cores.
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 

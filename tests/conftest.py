@@ -1,0 +1,8 @@
+"""Settings of every test process, before torch is imported: one thread each, since the suite runs in parallel."""
+
+import os
+
+from rlpost.cli import ENVIRONMENT
+
+for name, value in {**ENVIRONMENT, "OMP_NUM_THREADS": "1"}.items():
+    os.environ.setdefault(name, value)
