@@ -46,7 +46,6 @@ OWNED: dict[str, dict[str, str]] = {
         "use_transformers_continuous_batching": "rollout.engine",
         "mask_truncated_completions": "keep",
         "generation_batch_size": "trainer.per_device_train_batch_size and trainer.gradient_accumulation_steps",
-        "steps_per_generation": "trainer.gradient_accumulation_steps and trainer.num_iterations",
         "top_entropy_quantile": "token_weight",
         "use_adaptive_entropy": "regularizer",
         "entropy_coef": "regularizer.<name>.coef",
@@ -70,7 +69,14 @@ OWNED: dict[str, dict[str, str]] = {
         "max_tool_calling_iterations": "an option of rollout",
         "log_completions": "nothing: rollouts.jsonl has them all",
     },
-    "sft": {"loss_type": "sft_loss and aggregate", "use_liger_kernel": "nothing: rlpost scores with its own kernel"},
+    "sft": {
+        "loss_type": "sft_loss and aggregate",
+        "use_liger_kernel": "nothing: rlpost scores with its own kernel",
+        "packing": "nothing: rlpost does not pack rows",
+        "padding_free": "nothing: rlpost pads its micro-batches",
+        "assistant_only_loss": "nothing: only the assistant's tokens train",
+        "completion_only_loss": "nothing: only the assistant's tokens train",
+    },
     "dpo": {
         "beta": "preference.beta",
         "loss_type": "preference (dpo, ipo, rpo, ...)",

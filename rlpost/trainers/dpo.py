@@ -71,7 +71,10 @@ class Dpo(Supervised, DPOTrainer):
         }
         pairs = torch.tensor(float(len(part.rows)))
         metrics = {name: Summed(values.detach().sum(), pairs) for name, values in shown.items()}
-        return share, {**metrics, "preference/loss": Summed(share.detach(), torch.ones(()))}
+        return share, {
+            **metrics,
+            "preference/loss": Summed(share.detach(), torch.tensor(1 / part.counts.micro_batches)),
+        }
 
     def batch(self, model: Any, part: Part) -> PairBatch:
         """The record that the loss reads; chosen answers are the first half of the scored rows."""

@@ -16,7 +16,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from rlpost import assemble, rows, step
 from rlpost.config import Config, build
-from rlpost.errors import DataError, ModelError
+from rlpost.errors import ConfigError, DataError, ModelError
 from rlpost.fields import needed
 from rlpost.kernels import prefix
 from rlpost.likelihood.scoring import Ask, Rows, head_weight, teach
@@ -336,6 +336,12 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
 def _arguments(cfg: Config, folder: RunFolder, parts: Parts, tasks: int) -> GRPOConfig:
     accumulation = int(cfg.tree["trainer"].get("gradient_accumulation_steps", 1))
     rows_per_step = parts.rows_per_micro_batch * accumulation * world_size()
+    span = cfg.tree["trainer"].get("steps_per_generation") or accumulation
+    if span % accumulation:
+        raise ConfigError(
+            f"trainer.steps_per_generation={span} micro-batches are no whole number of optimizer steps; choose a multiple "
+            f"of trainer.gradient_accumulation_steps={accumulation}"
+        )
     # GRPOConfig wants an even batch and at least two generations; both fields are read by nobody here.
     even = parts.rows_per_micro_batch + parts.rows_per_micro_batch % 2
     return training_arguments(

@@ -54,7 +54,10 @@ class RewardModel(Supervised, RewardTrainer):
         shown = {**found.metrics, "score/chosen": batch.chosen_score, "score/rejected": batch.rejected_score}
         pairs = torch.tensor(float(len(part.rows)))
         metrics = {name: Summed(values.detach().sum(), pairs) for name, values in shown.items()}
-        return share, {**metrics, "reward_model/loss": Summed(share.detach(), torch.ones(()))}
+        return share, {
+            **metrics,
+            "reward_model/loss": Summed(share.detach(), torch.tensor(1 / part.counts.micro_batches)),
+        }
 
     def batch(self, model: Any, part: Part) -> ScoreBatch:
         """The scores of both answers, and the margins where the dataset has them."""

@@ -55,8 +55,9 @@ class Supervised(OwnStep):
         with self.phase("encode"):
             starts = range(rank * size * micro, (rank + 1) * size * micro, size)
             parts = [self.rows.rows(chosen[start : start + size]) for start in starts]
-        trained = gathered([row.trained for rows in parts for row in rows], self.accelerator)
-        counts = _counts([n for part in trained for n in part], micro * ranks)
+        shares = gathered([[row.trained for row in rows] for rows in parts], self.accelerator)
+        filled = [part for share in shares for part in share if part]
+        counts = _counts([n for part in filled for n in part], len(filled))
         if not counts.rows:
             raise DataError(f"no row of step {step} can be used; see the causes in {self.folder.path}/ledger.json")
         self.record({"rows": float(counts.rows), "tokens": float(counts.tokens)})
