@@ -14,9 +14,9 @@ from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
-from rlpost import assemble, rows, step
+from rlpost import rows, step
 from rlpost.config import Config, build
-from rlpost.errors import ConfigError, DataError, ModelError
+from rlpost.errors import ConfigError, ModelError
 from rlpost.fields import needed
 from rlpost.kernels import prefix
 from rlpost.likelihood.scoring import Ask, Rows, head_weight, teach
@@ -30,9 +30,10 @@ from rlpost.run.folder import RunFolder
 from rlpost.run.progress import progress
 from rlpost.run.thumbnails import strip
 from rlpost.step import Summed
-from rlpost.trainers import records
+from rlpost.trainers import records, vllm
 from rlpost.trainers.arguments import epochs_to_steps, newest_checkpoint, training_arguments, world_size
 from rlpost.trainers.heldout import HeldOut
+from rlpost.trainers.parts import Parts
 from rlpost.trainers.seams import OwnStep, gathered
 from rlpost.types import Prompt, Rollout, Task, TokenBatch
 
@@ -44,7 +45,7 @@ SCORED_FIELDS = (
 class Grpo(OwnStep, GRPOTrainer):
     """Picks tasks, collects rollouts, scores them and trains on whole groups of any size."""
 
-    def __init__(self, bundle: Bundle, cfg: Config, args: GRPOConfig, tasks: Sequence[Task], parts: "Parts"):
+    def __init__(self, bundle: Bundle, cfg: Config, args: GRPOConfig, tasks: Sequence[Task], parts: Parts):
         placeholder = Dataset.from_dict({"prompt": [""] * max(1, args.generation_batch_size)})
         teach(bundle.model)
         super().__init__(
@@ -59,6 +60,7 @@ class Grpo(OwnStep, GRPOTrainer):
         self.reference = Reference(self.model) if parts.reads & {"ref_logp", "ref_divergence"} else None
         self.share = _sharing(bundle.model, str((cfg.tree.get("kernels") or {}).get("prefix", "auto")))
         self.prompt_stats: dict[str, Any] = {}
+        self.vllm = vllm.start(self, bundle.encoder, parts.sampling) if parts.engine == "vllm" else None
         self._cycle: list[list[rows.MicroBatch]] = []
 
     # --- the cycle: rollouts serve `steps` optimizer steps, `num_iterations` times ---------------------------------
@@ -142,6 +144,9 @@ class Grpo(OwnStep, GRPOTrainer):
         generator = torch.Generator(device=self.accelerator.device).manual_seed(seed % (1 << 63))
 
         def engine(prompts: Sequence[Prompt], n: int, how: Sampling) -> list[Any]:
+            if self.vllm is not None:
+                self.vllm.sync(number)
+                return self.vllm(prompts, n, how)
             with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
                 return sample(model, self.encoder, prompts, n, how, generator)
 
@@ -275,26 +280,6 @@ class Grpo(OwnStep, GRPOTrainer):
         return self.state.global_step % (self.steps_per_cycle * self.args.num_iterations) != 0
 
 
-class Parts:
-    """The built plug-ins of a GRPO run."""
-
-    def __init__(self, cfg: Config, tasks: Sequence[Task]):
-        tree = cfg.tree
-        if not tasks:
-            raise DataError("the dataset has no task to train on; look at its path, split and filters")
-        self.stack = assemble.reward_stack(tree)
-        self.method = assemble.method(tree)
-        self.curriculum = build(tree["curriculum"])
-        self.curriculum.start(tasks)
-        self.collect = build(tree["rollout"])
-        self.likelihood = build(tree["likelihood"])
-        self.sampling = assemble.sampling(tree["rollout"])
-        self.num_generations = int(tree["rollout"]["num_generations"])
-        self.rows_per_micro_batch = int(tree["trainer"]["per_device_train_batch_size"])
-        self.divergence = build(tree["divergence"]) if tree.get("divergence") else None
-        self.reads = self.method.reads()
-
-
 def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     """Train; return held-out accuracy before and after, rewards at both ends, and minutes."""
     begin = time.monotonic()
@@ -308,6 +293,7 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     resume = newest_checkpoint(cfg, folder)
     trainer = Grpo(bundle, cfg, args, tasks, parts)
     rewards: list[float] = []
+    limit = parts.sampling.max_tokens
     start = checkpoint.step_of(resume) if resume else 0
     with progress(args.max_steps, "GRPO", ["reward", "tok/s", "length"], start=start) as bar:
         held_out.measure("before", bar)
@@ -315,6 +301,8 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
         def show(number: int, metrics: dict[str, float]) -> None:
             if "reward" in metrics:
                 rewards.append(metrics["reward"])
+                if number == 1 and metrics["cut_at_limit"] > 0.5:
+                    bar.say(f"{metrics['cut_at_limit']:.0%} of the completions reached rollout.max_tokens={limit}")
                 bar.update(
                     number, {"reward": metrics["reward"], "tok/s": metrics["tokens_per_s"], "length": metrics["length"]}
                 )
@@ -339,8 +327,8 @@ def _arguments(cfg: Config, folder: RunFolder, parts: Parts, tasks: int) -> GRPO
     span = cfg.tree["trainer"].get("steps_per_generation") or accumulation
     if span % accumulation:
         raise ConfigError(
-            f"trainer.steps_per_generation={span} micro-batches are no whole number of optimizer steps; choose a multiple "
-            f"of trainer.gradient_accumulation_steps={accumulation}"
+            f"trainer.steps_per_generation={span} micro-batches are no whole number of optimizer steps; choose a "
+            f"multiple of trainer.gradient_accumulation_steps={accumulation}"
         )
     # GRPOConfig wants an even batch and at least two generations; both fields are read by nobody here.
     even = parts.rows_per_micro_batch + parts.rows_per_micro_batch % 2
