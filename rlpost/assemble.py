@@ -47,7 +47,7 @@ def term(name: str, node: Tree) -> Term:
 
 def coefficient(node: Any) -> Coefficient:
     """A number, or the schedule that a node names."""
-    return build(node) if isinstance(node, Mapping) else float(node)
+    return build(dict(node)) if isinstance(node, Mapping) else float(node)
 
 
 def sampling(rollout: Tree) -> Sampling:

@@ -63,7 +63,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Config:
     request = _sort(command, list(overrides))
     cfg, files = _compose_groups(command, request)
     _lay_debug(cfg, command)
-    base = OmegaConf.to_container(cfg, resolve=False)
+    base: Any = OmegaConf.to_container(cfg, resolve=False)
     origin = origins(files, command, request.roots)
     for override in request.values:
         _apply(cfg, override, origin, request.faults)
@@ -170,7 +170,8 @@ def search_roots(overrides: Sequence[str]) -> list[Path]:
     roots = [catalogue.recipes_dir()]
     for text in overrides:
         if text.lstrip("+").startswith("hydra.searchpath="):
-            for place in OverridesParser.create().parse_override(text).value() or []:
+            places: Any = OverridesParser.create().parse_override(text).value()
+            for place in places or []:
                 roots.append(_folder(str(place)))
     return roots
 
@@ -227,8 +228,8 @@ def _pick(command: str, text: str, override: Override, request: _Request) -> Non
         where = f"commands with it: {', '.join(having)}" if having else "no command has it"
         request.faults.append(f"{text!r}: `rlpost {command}` has no {axis}; {where}")
         return
-    value = override.value()
-    names = value if isinstance(value, list) else [] if value is None else [value]
+    value: Any = override.value()
+    names: list[str] = value if isinstance(value, list) else [] if value is None else [value]
     legal = catalogue.options(axis, request.roots)
     bad = [name for name in names if name not in legal]
     if value is None:

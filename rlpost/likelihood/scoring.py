@@ -37,8 +37,8 @@ class Ask:
     temperature: float = 1.0
     banned: Sequence[int] = ()
     divergence: Callable[[Tensor, Tensor], Tensor] | None = None
-    other_hidden: Tensor | None = None
-    other_head: Tensor | None = None
+    other_hidden: Any = None
+    other_head: Any = None
     places: Tensor | None = None
     targets: Tensor | None = None
 

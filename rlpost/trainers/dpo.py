@@ -106,7 +106,7 @@ class Dpo(Supervised, DPOTrainer):
             row_sum(batch.chosen_logp, batch.chosen_mask),
             row_sum(batch.rejected_logp, batch.rejected_mask),
         )
-        if self.reference is not None:
+        if batch.ref_chosen_logp is not None and batch.ref_rejected_logp is not None:
             chosen = chosen - row_sum(batch.ref_chosen_logp, batch.chosen_mask)
             rejected = rejected - row_sum(batch.ref_rejected_logp, batch.rejected_mask)
         return (chosen - rejected).tolist()

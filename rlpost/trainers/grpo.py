@@ -46,12 +46,13 @@ class Grpo(OwnStep, GRPOTrainer):
     """Picks tasks, collects rollouts, scores them and trains on whole groups of any size."""
 
     def __init__(self, bundle: Bundle, cfg: Config, args: GRPOConfig, tasks: Sequence[Task], parts: Parts):
-        placeholder = Dataset.from_dict({"prompt": [""] * max(1, args.generation_batch_size)})
+        placeholder = Dataset.from_dict({"prompt": [""] * max(1, args.generation_batch_size or 1)})
         teach(bundle.model)
+        unused: Any = [_unused]
         super().__init__(
             model=bundle.model,
             args=args,
-            reward_funcs=[_unused],
+            reward_funcs=unused,
             train_dataset=placeholder,
             processing_class=bundle.encoder.tokenizer,
         )
@@ -178,7 +179,9 @@ class Grpo(OwnStep, GRPOTrainer):
         for chunk in (mine[i : i + size] for i in range(0, len(mine) if wanted else 0, size)):
             table = rows.scored(chunk, self.parts.stack)
             item = rows.MicroBatch(list(chunk), table, step.counts(table))
-            values = dict(zip(("old_logp", "old_entropy"), self._logp(self.model, item), strict=True))
+            values: dict[str, Tensor] = dict(
+                zip(("old_logp", "old_entropy"), self._logp(self.model, item), strict=True)
+            )
             if "ref_logp" in wanted and self.reference is not None:
                 with self.reference.use() as model:
                     values["ref_logp"] = self._logp(model, item)[0]

@@ -115,7 +115,7 @@ def unpack(state: dict[str, Any]) -> MicroBatch:
         Rollout(**{**r, "task": Task(**{**r["task"], "media": ()}), "prompt": Prompt(**r["prompt"])})
         for r in state["rollouts"]
     ]
-    table = {k: tuple(v) if isinstance(v, list) else v for k, v in state["scored"].items()}
+    table: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in state["scored"].items()}
     table["source"] = tuple(tuple(row) for row in table["source"])
     return MicroBatch(rollouts, Scored(**table), Counts(**state["counts"]), dict(state["logps"]))
 

@@ -71,8 +71,9 @@ class RewardModel(Supervised, RewardTrainer):
 
     def margins(self, part: Part) -> list[float]:
         """How much higher the chosen answer of each pair scores."""
-        batch = self.batch(self.model, part)
-        return (batch.chosen_score - batch.rejected_score).tolist()
+        scores = self._scores(self.model, part.rows)
+        n = len(part.rows)
+        return (scores[:n] - scores[n:]).tolist()
 
     def idle(self, model: Any) -> Tensor:
         """Zero, through the model."""

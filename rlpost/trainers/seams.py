@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 
@@ -24,6 +24,8 @@ from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
 
 STATE_FILE = "rlpost.pt"
+# transformers' own methods, called past those that TRL puts in between.
+STOCK: Any = Trainer
 
 
 class OwnStep:
@@ -35,6 +37,19 @@ class OwnStep:
 
     loss_is_scaled_for_ga = True
     folder: RunFolder
+    # What transformers' trainer provides.
+    args: Any
+    state: Any
+    model: Any
+    accelerator: Any
+    optimizer: Any
+    train: Callable[..., Any]
+    save_model: Callable[..., Any]
+    add_callback: Callable[..., Any]
+    remove_callback: Callable[..., Any]
+    _tr_loss: Any
+    _total_loss_scalar: Any
+    _globalstep_last_logged: Any
     keep_checkpoints: int = 2
     max_minutes: float | None = None
 
@@ -116,7 +131,7 @@ class OwnStep:
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """transformers' step, without the timing and buffering that TRL adds around it."""
-        return Trainer.training_step(self, model, inputs, num_items_in_batch)
+        return STOCK.training_step(self, model, inputs, num_items_in_batch)
 
     def _prepare_inputs(self, index: Any) -> Any:
         accumulation = self.args.gradient_accumulation_steps
@@ -155,7 +170,7 @@ class OwnStep:
             self.folder.log({"step": self.state.global_step, "phase": "train", **merged})
             if self._on_log:
                 self._on_log(self.state.global_step, merged)
-        Trainer.log(self, merged, start_time)
+        STOCK.log(self, merged, start_time)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         target = self.folder.checkpoints / f"step-{self.state.global_step:06d}"
@@ -164,7 +179,7 @@ class OwnStep:
         with checkpoint.atomic_folder(target) if main else contextlib.nullcontext():
             self.accelerator.wait_for_everyone()
             self._partial = partial
-            Trainer._save_checkpoint(self, model, trial)
+            STOCK._save_checkpoint(self, model, trial)
             torch.save(self._state(), partial / f"checkpoint-{self.state.global_step}" / self._state_file())
             self.accelerator.wait_for_everyone()
             if main:
@@ -177,7 +192,7 @@ class OwnStep:
         return str(getattr(self, "_partial", self.args.output_dir))
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        Trainer._load_rng_state(self, checkpoint)
+        STOCK._load_rng_state(self, checkpoint)
         if checkpoint is None:
             return
         state = torch.load(Path(checkpoint) / self._state_file(), weights_only=True)
@@ -220,7 +235,7 @@ def gathered(value: Any, accelerator: Any) -> list[Any]:
     return found
 
 
-class _Range:
+class _Range(Dataset):
     """The numbers 0..n-1 as a dataset."""
 
     def __init__(self, n: int):
