@@ -148,12 +148,12 @@ def test_metrics_are_of_the_policys_rows():
     assert found["reward_of_contrast"] == 3.5 and all(math.isfinite(v) for v in found.values())
 
 
-def test_a_step_that_keeps_nothing_has_no_share_of_silent_groups():
+def test_a_step_that_keeps_nothing_has_only_silent_groups():
     some = given_rows()[2:4]
     credit = step_of(some, "grpo", "keep=[mixed_groups]")
     assert not credit.keep.any()
     found = step_metrics(some, credit, STACK, 0.0)
-    assert math.isnan(found.pop("groups_without_signal"))
+    assert found.pop("groups_without_signal") == 1.0
     assert found["rows_kept"] == found["tokens_per_s"] == 0.0 and all(math.isfinite(v) for v in found.values())
 
 
