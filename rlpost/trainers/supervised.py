@@ -202,7 +202,7 @@ def fit(
                 clock[0] = now
                 bar.update(number, {"loss": metrics["loss"], "tok/s": speed})
 
-        trainer.attach(folder, on_log=show)
+        trainer.attach(folder, on_log=show, own=cfg.tree["trainer"])
         for one in measures:
             one.measure("before", bar)
         clock[0] = time.monotonic()

@@ -152,3 +152,14 @@ def test_the_verb_trains_measures_and_saves(tmp_path):
     bundle = build(cfg.tree["model"])()
     loaded = start_from(build(cfg.tree["model"])(), folder.model).model
     assert moved(dict(loaded.named_parameters()), dict(bundle.model.named_parameters()))
+
+
+def test_the_time_limit_and_the_number_of_checkpoints_are_met(tmp_path):
+    """One step is over after no minutes; three steps that are all saved leave the one asked for."""
+    words = ["model=tiny", "debug=smoke", "evaluation.tasks=2", "trainer.max_steps=3", "trainer.save_steps=1"]
+    cfg = compose("sft", [*words, "trainer.max_minutes=0.0", f"run.dir={tmp_path / 'late'}"])
+    assert sft.run(cfg, RunFolder.create(cfg))["steps"] == 1
+    cfg = compose("sft", [*words, "trainer.keep_checkpoints=1", f"run.dir={tmp_path / 'kept'}"])
+    folder = RunFolder.create(cfg)
+    assert sft.run(cfg, folder)["steps"] == 3
+    assert [place.name for place in folder.checkpoints.iterdir()] == ["step-000003"]
