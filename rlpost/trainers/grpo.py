@@ -283,6 +283,12 @@ class Grpo(OwnStep, GRPOTrainer):
         return self.state.global_step % (self.steps_per_cycle * self.args.num_iterations) != 0
 
 
+def _rewards_until(step: int, folder: RunFolder) -> list[float]:
+    """Rewards that a run logged before it was interrupted, so that a resumed one still starts at its first step."""
+    logged = folder.metrics() if step else []
+    return [one["reward"] for one in logged if one["phase"] == "train" and "reward" in one and one["step"] <= step]
+
+
 def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     """Train; return held-out accuracy before and after, rewards at both ends, and minutes."""
     begin = time.monotonic()
@@ -295,9 +301,9 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     held_out = HeldOut(cfg, bundle, parts.stack, parts.sampling)
     resume = newest_checkpoint(cfg, folder)
     trainer = Grpo(bundle, cfg, args, tasks, parts)
-    rewards: list[float] = []
     limit = parts.sampling.max_tokens
     start = checkpoint.step_of(resume) if resume else 0
+    rewards = _rewards_until(start, folder)
     with progress(args.max_steps, "GRPO", ["reward", "tok/s", "length"], start=start) as bar:
         held_out.measure("before", bar)
 
@@ -306,6 +312,8 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
                 rewards.append(metrics["reward"])
                 if number == 1 and metrics["cut_at_limit"] > 0.5:
                     bar.say(f"{metrics['cut_at_limit']:.0%} of the completions reached rollout.max_tokens={limit}")
+                if number == 1 and not any(name.startswith("reward/") for name in metrics):
+                    bar.say(f"no reward ({', '.join(parts.stack.names)}) applies to step 1, which teaches nothing")
                 bar.update(
                     number, {"reward": metrics["reward"], "tok/s": metrics["tokens_per_s"], "length": metrics["length"]}
                 )

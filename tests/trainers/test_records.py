@@ -8,6 +8,7 @@ import torch
 
 from rlpost import rows, step
 from rlpost.stack import Reward, RewardStack
+from rlpost.trainers import grpo
 from rlpost.trainers.records import pack, prompt_text, rollout_records, scored_records, step_metrics, unpack
 from rlpost.types import Counts, Media, Prompt, Rollout, Task
 from tests import toy
@@ -160,3 +161,13 @@ def test_a_step_that_keeps_nothing_has_only_silent_groups():
 def test_prompts_are_shown_as_text():
     messages = [{"role": "system", "content": "be brief"}, {"role": "user", "content": [{"type": "image"}]}]
     assert prompt_text(Task("t", messages)) == "be brief\n[image]"
+
+
+def test_a_resumed_run_keeps_the_rewards_before_its_checkpoint(tmp_path):
+    folder = RunFolder(tmp_path)
+    for number, reward in enumerate([0.1, 0.3, 0.7], start=1):
+        folder.log({"step": number, "reward": reward})
+    folder.log({"step": 2, "phase": "eval", "reward": 9.0})
+    folder.log({"step": 2, "train_loss": 1.0})
+    assert grpo._rewards_until(2, folder) == [0.1, 0.3]
+    assert grpo._rewards_until(0, folder) == []
