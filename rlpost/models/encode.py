@@ -85,6 +85,10 @@ class Encoder:
         if not task.prompt:
             start = self.tokenizer.bos_token_id
             return Prompt([self.tokenizer.eos_token_id if start is None else start], [0])
+        if task.media and self.media is None:  # a text template would fail on the message parts first
+            raise DataError(
+                f"task {task.id} has {len(task.media)} media but the model reads text only; pick a vision model"
+            )
         return self._expand(self._render(task.prompt, generation=True), task)
 
     def completion(self, task: Task, answer: str | Sequence[Mapping[str, Any]]) -> Answer:
@@ -161,10 +165,6 @@ class Encoder:
 
     def _expand(self, text: str, task: Task) -> Prompt:
         if self.media is None:
-            if task.media:
-                raise DataError(
-                    f"task {task.id} has {len(task.media)} media but the model reads text only; pick a vision model"
-                )
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             return Prompt(ids, [0] * len(ids))
         visuals = [self.media(medium) for medium in task.media]

@@ -193,6 +193,9 @@ def test_media_and_placeholders_must_agree(seeing, kinds, media, message):
 def test_media_for_a_text_model_are_refused():
     with pytest.raises(DataError, match="task t has 1 media but the model reads text only"):
         encoder().prompt(Task("t", [said("user", "what?")], media=(Media("image", path="a.png"),)))
+    parts = [{"type": "image"}, {"type": "text", "text": "what?"}]  # what the template of a text model cannot write
+    with pytest.raises(DataError, match="task t has 1 media but the model reads text only"):
+        encoder().prompt(Task("t", [{"role": "user", "content": parts}], media=(Media("image", path="a.png"),)))
 
 
 def test_a_batch_joins_media_in_the_order_of_its_rows(seeing):
