@@ -205,7 +205,7 @@ def _make(path: Path) -> None:
     try:
         with files.disk(path):
             path.mkdir(parents=True, exist_ok=True)
-    except (PermissionError, NotADirectoryError, FileExistsError) as fault:
+    except OSError as fault:
         raise ConfigError(
             f"The run folder {path} cannot be made ({fault.strerror}): choose another run.dir."
         ) from fault

@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,17 @@ def test_a_folder_with_files_is_refused_and_stays_as_it_was(tmp_path):
         RunFolder.create(cfg(tmp_path / "thesis.txt"))
     with pytest.raises(ConfigError, match="cannot be made"):
         RunFolder.create(cfg(tmp_path / "thesis.txt" / "below"))
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.ENOENT, errno.EACCES])
+def test_a_folder_that_cannot_be_made_is_a_sentence(code, tmp_path, monkeypatch):
+    def refuses(*_, **__):
+        raise OSError(code, os.strerror(code))
+
+    run = cfg(tmp_path / "new")
+    monkeypatch.setattr(Path, "mkdir", refuses)
+    with pytest.raises(ConfigError, match=rf"new cannot be made \({os.strerror(code)}\).*another run.dir"):
+        RunFolder.create(run)
 
 
 def test_secrets_never_enter(tmp_path):
