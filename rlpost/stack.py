@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rlpost.errors import RewardError
+from rlpost.errors import RewardError, RlpostError
 from rlpost.fields import reads
 from rlpost.schedule import bind, value
 from rlpost.types import NK, Rollout
@@ -79,14 +79,15 @@ def _run(name: str, reward: Reward, rollouts: Sequence[Rollout], extra: Mapping[
     known = [extra[field] for field in reads(reward.score)[1:]]
     try:
         scores = list(reward.score(rollouts, *known))
-    except RewardError:
+    except RlpostError:
         raise
     except Exception as error:
         culprit = _culprit(reward, rollouts, known)
         raise RewardError(f"reward '{name}' raised {type(error).__name__}: {error} on {culprit}") from error
     if len(scores) != len(rollouts):
         raise RewardError(
-            f"reward '{name}' returned {len(scores)} scores for {len(rollouts)} rollouts; one each is needed"
+            f"reward '{name}' returned {len(scores)} scores for {len(rollouts)} rollouts; one each is needed, "
+            f"first on {_sample(rollouts[0])}"
         )
     for rollout, score in zip(rollouts, scores, strict=True):
         _checked(name, rollout, score)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from rlpost.errors import RewardError
+from rlpost.errors import ConfigError, RewardError
 from rlpost.stack import Reward, RewardStack
 from rlpost.types import Prompt, Rollout, Task
 
@@ -111,7 +111,7 @@ BROKEN = [
     (raises_on_two, r"'bad' raised RuntimeError: too many on a batch of 4 rollouts .*t0"),
     (lambda rs: [1.0, math.nan, 1.0, 1.0], r"'bad' returned nan on task t1, completion 'eleven'"),
     (lambda rs: [1.0, 1.0, -math.inf, 1.0], r"'bad' returned -inf on task t2"),
-    (lambda rs: [1.0] * 3, r"'bad' returned 3 scores for 4 rollouts"),
+    (lambda rs: [1.0] * 3, r"'bad' returned 3 scores for 4 rollouts.*on task t0"),
     (lambda rs: [1.0] * 5, r"'bad' returned 5 scores for 4 rollouts"),
     (lambda rs: [], r"'bad' returned 0 scores for 4 rollouts"),
     (lambda rs: [1.0, "0.5", 1.0, 1.0], r"'bad' returned '0.5' on task t1"),
@@ -132,11 +132,12 @@ def test_a_broken_reward_is_named_with_its_sample(reward, said):
     assert caught.value.exit_code == 5
 
 
-def test_a_reward_error_of_the_reward_itself_passes_through():
+@pytest.mark.parametrize("kind", [RewardError, ConfigError])
+def test_an_error_of_ours_in_a_reward_passes_through(kind):
     def refuses(rollouts):
-        raise RewardError("sandbox is down; start it")
+        raise kind("sandbox is down; start it")
 
-    with pytest.raises(RewardError, match=r"^sandbox is down; start it$"):
+    with pytest.raises(kind, match=r"^sandbox is down; start it$"):
         stack(refuses=refuses).score(rows())
 
 
