@@ -27,6 +27,8 @@ def main() -> None:
             return
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if os.getcwd() not in sys.path:  # functions of the user's own, as under `python -m rlpost`; last, to shadow nothing
+        sys.path.append(os.getcwd())
     from rlpost.app import app
 
     app(args=arguments, prog_name="rlpost")
