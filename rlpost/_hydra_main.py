@@ -5,11 +5,17 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from omegaconf import DictConfig
 
 from rlpost import catalogue
 from rlpost.cli import ENVIRONMENT
-from rlpost.multirun import run_job
+from rlpost.errors import RlpostError
+from rlpost.multirun import JobFailed, run_job
+
+
+class Told(CompactHydraException):
+    """A job that failed for a reason that has a sentence: Hydra prints the sentence without a traceback."""
 
 
 def job(_: DictConfig) -> float | None:
@@ -17,7 +23,12 @@ def job(_: DictConfig) -> float | None:
     facts = HydraConfig.get()
     overrides = [text.removeprefix("++") for text in facts.overrides.task]
     paths = [text for text in facts.overrides.hydra if text.startswith("hydra.searchpath=")]
-    return run_job(str(facts.job.config_name), [*overrides, *paths], Path(facts.runtime.output_dir))
+    try:
+        return run_job(str(facts.job.config_name), [*overrides, *paths], Path(facts.runtime.output_dir))
+    except JobFailed as error:
+        if isinstance(error.__cause__, RlpostError):
+            raise Told(str(error)) from None
+        raise
 
 
 def main() -> None:

@@ -76,6 +76,7 @@ def test_a_failed_job_does_not_hide_the_others(tmp_path):
     assert status == ["ok", "ok", "ok", "error"]
     assert "job 3: the batch does not hold whole groups" in done.stdout
     assert "1 of 4 jobs failed" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 @pytest.mark.slow
