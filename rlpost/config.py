@@ -226,6 +226,8 @@ def _pick(command: str, text: str, override: Override, request: _Request) -> Non
     if axis not in catalogue.command_axes(command):
         having = [c for c in catalogue.COMMANDS if axis in catalogue.command_axes(c)]
         where = f"commands with it: {', '.join(having)}" if having else "no command has it"
+        if having and command == "run":
+            where += f"; for every stage of the pipeline: 'pipeline.with=[\"{text}\"]'"
         request.faults.append(f"{text!r}: `rlpost {command}` has no {axis}; {where}")
         return
     value: Any = override.value()

@@ -31,7 +31,8 @@ def listing(axis: str | None, text: str | None, as_json: bool, folder: Path | No
     if as_json:
         return json.dumps(rows, indent=1, ensure_ascii=False) + "\n"
     if not rows:
-        return f"nothing contains {text!r}; rlpost recipes lists everything\n" if text else "there is none\n"
+        hint = f"rlpost recipes --axis {text}" if text in known else "rlpost recipes"
+        return f"nothing contains {text!r}; {hint} lists everything\n" if text else "there is none\n"
     columns = ("name", "line", "reads", "paper") if axis else ("name", "command", "title", "paper", "claim")
     return _table(columns, rows)
 

@@ -82,7 +82,7 @@ class Ledger:
         if dropped > max(1, limit * total):
             raise DataError(
                 f"{dropped} of {total} rows of {source} cannot be used, more than the allowed share {limit:g}; "
-                f"mend them or raise max_bad:\n{self.table()}"
+                f"mend them or raise dataset.max_bad:\n{self.table()}"
             )
 
 
