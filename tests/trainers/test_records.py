@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from rlpost import rows, step
+from rlpost.run.folder import RunFolder
 from rlpost.stack import Reward, RewardStack
 from rlpost.trainers import grpo
 from rlpost.trainers.records import pack, prompt_text, rollout_records, scored_records, step_metrics, unpack
