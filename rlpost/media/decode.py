@@ -1,6 +1,7 @@
 """Decode images and videos in a process of its own, which is killed when it hangs; keep what was decoded."""
 
 import atexit
+import functools
 import json
 import os
 import selectors
@@ -34,6 +35,12 @@ class DecodeError(DataError):
         super().__init__(f"{path} cannot be decoded ({cause}): {detail}")
 
 
+@functools.lru_cache(maxsize=4)
+def shared(settings: FrameSettings, limit_s: float, cache_mb: float) -> "Decoder":
+    """The process's decoder with these settings: models and stages that follow each other share what is decoded."""
+    return Decoder(settings, limit_s=limit_s, cache_mb=cache_mb)
+
+
 class Decoder:
     """Decodes on demand. One worker process per decoder and process, one cache of at most `cache_mb` megabytes."""
 
@@ -56,7 +63,7 @@ class Decoder:
         """The frames of a file. Raises DecodeError; the medium's `change` is not applied here."""
         if media.path is None:
             raise DataError(f"a {media.kind} has neither a path nor frames: give one of them")
-        key = (media.kind, media.path, media.start_s, media.end_s)
+        key = (media.kind, media.path, media.start_s, media.end_s, _written_at(media.path))
         with self.lock:
             if key in self.cache:
                 self.cache.move_to_end(key)
@@ -138,3 +145,11 @@ class Decoder:
                 parts.append(part)
                 left -= len(part)
         return b"".join(parts)
+
+
+def _written_at(path: str) -> int:
+    """When a file was last written, so that a new file under an old name is decoded anew; 0 where there is none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except FileNotFoundError:
+        return 0

@@ -11,7 +11,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from rlpost.errors import DataError, ModelError
 from rlpost.media.change import changed
-from rlpost.media.decode import Clip, Decoder
+from rlpost.media.decode import Clip, shared
 from rlpost.media.sample import FrameSettings, smart_resize
 from rlpost.models.encode import Visual
 from rlpost.types import Media
@@ -50,7 +50,7 @@ class QwenVision:
                 f"frames are sized to multiples of {self.frames.factor} but the model merges patches of "
                 f"{self.patch_size} pixels {self.merge} by {self.merge}: set factor to {self.patch_size * self.merge}"
             )
-        self.decoder = Decoder(self.frames, limit_s=self.limit_s, cache_mb=self.cache_mb)
+        self.decoder = shared(self.frames, self.limit_s, self.cache_mb)
 
     def __call__(self, media: Media) -> Visual:
         """Model inputs of one medium. Raises DataError when it cannot be decoded; nothing ever stands in for it."""
