@@ -53,7 +53,8 @@ def pair(encoder: Encoder, task: Task) -> Row:
 
 def demonstrated(tasks: Sequence[Task]) -> list[Task]:
     """The tasks that have a demonstration; the others go to the ledger. Raises DataError where none is left."""
-    found = _having(tasks, "no demonstration", lambda task: not task.demonstration)
+    good = _having(tasks, "labelled as a bad answer", lambda task: task.columns.get("label") is False)
+    found = _having(good, "no demonstration", lambda task: not task.demonstration)
     if not found:
         raise DataError(
             f"none of the {len(tasks)} tasks has a demonstration to learn from; pick a dataset with answers, such as "

@@ -80,7 +80,9 @@ def run_checked(cfg: Config) -> dict[str, Any]:
     folder.done(result)
     if folder.writes:
         report = folder.report() if (cfg.tree.get("run") or {}).get("report") else None
-        Console().print(final(f"rlpost {cfg.command}", result, folder.path, report))
+        Console().print(final(f"rlpost {cfg.command}", result))
+        # Outside the table, which would break a long path over lines.
+        print(f"  run folder  {folder.path}" + (f"\n  report      {report}" if report else ""), flush=True)
         _show_ledger()
     return result
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from rlpost.errors import ConfigError, RlpostError
+from rlpost.origin import flatten
 from rlpost.run import checkpoint, files, summary, tables
 from rlpost.run.folder import RunFolder
 from rlpost.words import near
@@ -128,7 +129,7 @@ def check_stages(stages: Sequence[Stage]) -> None:
 
     found = []
     for stage in stages:
-        overrides = [_REFERENCE.sub("1.0", override) for override in stage.overrides]
+        overrides = _debugged(stage.verb, [_REFERENCE.sub("1.0", override) for override in stage.overrides])
         try:
             check(compose(stage.verb, [*overrides, *(["init=model"] if stage.init else [])]))
         except ConfigError as fault:
@@ -143,9 +144,19 @@ def run_stage(verb: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     from rlpost.config import check, compose
 
     ledger.reset()
-    cfg = compose(verb, [*overrides, _setting("resume" if _resumable(folder) else "run.dir", folder)])
+    cfg = compose(verb, [*_debugged(verb, overrides), _setting("resume" if _resumable(folder) else "run.dir", folder)])
     check(cfg)
     return execute.run_checked(cfg)
+
+
+def _debugged(verb: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides of a stage, with the values of `debug=<name>` behind those of its own `with`."""
+    from rlpost import catalogue
+
+    picked = [text.removeprefix("debug=") for text in overrides if text.startswith("debug=")]
+    path = catalogue.options("debug", [catalogue.recipes_dir()]).get(picked[-1]) if picked else None
+    section = (catalogue.read_yaml(path) or {}).get(verb) if path else None
+    return [*overrides, *(f"{key}={value}" for key, value in flatten(section or {}).items())]
 
 
 def _expand(nodes: Sequence[Any], scope: _Scope, known: dict[str, Stage]) -> list[Stage]:
@@ -317,7 +328,8 @@ def _name_stage(error: RlpostError, stage: Stage, folder: RunFolder) -> None:
         error.faults = [f"stage {stage.label}: {fault}" for fault in error.faults]
         error.args = ("\n".join(error.faults),)
         return
-    error.args = (f"stage {stage.label}: {error} The pipeline continues with resume={folder.path}.",)
+    said = str(error).partition(", continue with")[0].rstrip(".")
+    error.args = (f"stage {stage.label}: {said}. The pipeline continues with resume={folder.path}",)
 
 
 def _filled(text: str, stage: Stage, results: Mapping[tuple[str, ...], Mapping[str, Any]]) -> str:

@@ -56,3 +56,10 @@ def test_an_unreadable_row_is_left_out_once_and_too_many_stop_the_run():
     rows, _ = encoded([10, -1, -1])
     with pytest.raises(DataError, match="2 of 3 rows"):
         rows.rows([0, 1, 2])
+
+
+def test_an_answer_labelled_bad_is_not_demonstrated():
+    tasks = [
+        Task(str(i), [], demonstration="x", columns={"label": label}) for i, label in enumerate((True, False, None))
+    ]
+    assert [task.id for task in batches.demonstrated(tasks)] == ["0", "2"]

@@ -328,3 +328,9 @@ def test_lookup():
     assert summary.lookup(result, "pass@1") == 0.25
     assert summary.lookup(result, "ok") is None
     assert summary.lookup(result, "held_out.x.y") is None
+
+
+def test_a_debug_option_beats_the_numbers_of_a_stage():
+    found = pipeline._debugged("sft", ["trainer.max_steps=20", "debug=smoke"])
+    assert found[:2] == ["trainer.max_steps=20", "debug=smoke"] and "trainer.max_steps=2" in found[2:]
+    assert pipeline._debugged("sft", ["trainer.max_steps=20", "debug=none"]) == ["trainer.max_steps=20", "debug=none"]

@@ -86,7 +86,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
     return drawn
 
 
-def final_rows(result: Mapping[str, Any], folder: str | Path, report: str | Path | None = None) -> list[list[Any]]:
+def final_rows(
+    result: Mapping[str, Any], folder: str | Path | None = None, report: str | Path | None = None
+) -> list[list[Any]]:
     """The rows of the table at the end of a run, from what the run returned. What it did not measure has no row.
 
     Reads `held_out: {metric, before, after, gain}` with intervals, `reward: {start, end}`, `loss: {start, end}`,
@@ -105,13 +107,16 @@ def final_rows(result: Mapping[str, Any], folder: str | Path, report: str | Path
     rows += [[label, value] for label, value in (result.get("table") or {}).items()]
     if result.get("minutes") is not None:
         rows.append(["minutes", f"{result['minutes']:.1f}"])
-    rows.append(["run folder", str(folder)])
+    if folder:
+        rows.append(["run folder", str(folder)])
     if report:
         rows.append(["report", str(report)])
     return rows
 
 
-def final(title: str, result: Mapping[str, Any], folder: str | Path, report: str | Path | None = None) -> Table:
+def final(
+    title: str, result: Mapping[str, Any], folder: str | Path | None = None, report: str | Path | None = None
+) -> Table:
     """The table that a run ends with."""
     drawn = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_header=False)
     drawn.add_column(style="dim")

@@ -120,8 +120,8 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     """Train; return the loss at both ends, held-out loss, ranking of pairs and accuracy, and minutes."""
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
-    bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     tasks = paired(build(cfg.tree["dataset"])("train"))
+    bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     bundle.model = with_adapter(bundle.model, cfg.tree.get("peft"))
     trainer = Dpo(bundle, cfg, arguments(cfg, folder, len(tasks)), tasks)
     test = held_out_tasks(cfg)

@@ -83,14 +83,14 @@ def prepare(cfg: Config) -> tuple[Bundle, list[Task], RewardStack]:
     if world_size() > 1:
         raise ConfigError("eval and sample run in one process; leave launch=local and start them without torchrun")
     set_seed(cfg.tree["seed"])
-    bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
-    if torch.cuda.is_available():
-        bundle.model = bundle.model.cuda()
     node = cfg.tree["trainer"]
     tasks = list(build(cfg.tree["dataset"])(node["split"]))
     tasks = tasks if node["limit"] is None else tasks[: int(node["limit"])]
     if not tasks:
         raise DataError(f"the split {node['split']!r} of the dataset has no task; change trainer.split")
+    bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
+    if torch.cuda.is_available():
+        bundle.model = bundle.model.cuda()
     return bundle, tasks, assemble.reward_stack(cfg.tree)
 
 

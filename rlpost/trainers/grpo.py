@@ -293,8 +293,8 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     """Train; return held-out accuracy before and after, rewards at both ends, and minutes."""
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
-    bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     tasks = build(cfg.tree["dataset"])("train")
+    bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     parts = Parts(cfg, tasks)
     bundle.model = with_adapter(bundle.model, cfg.tree.get("peft"))
     args = _arguments(cfg, folder, parts, len(tasks))

@@ -105,8 +105,8 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     """Train; return the loss at both ends, held-out loss and accuracy on pairs before and after, and minutes."""
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
-    bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     tasks = paired(build(cfg.tree["dataset"])("train"))
+    bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     bundle.model = with_score_head(bundle, seed=cfg.tree["seed"])
     bundle.model = with_adapter(bundle.model, score_adapter(cfg.tree.get("peft")))
     trainer = RewardModel(bundle, cfg, arguments(cfg, folder, len(tasks)), tasks)
