@@ -10,7 +10,15 @@ from rlpost.config import Config
 from rlpost.source import TargetMissing, signature
 from rlpost.words import near
 
-TYPES = {"seed": "int", "run.dir": "str | None", "run.name": "str | None", "run.report": "bool", "resume": "str | None"}
+TYPES = {
+    "seed": "int",
+    "run.dir": "str | None",
+    "run.name": "str | None",
+    "run.report": "bool",
+    "resume": "str | None",
+    "kernels.prefix": "Literal['auto', 'on', 'off'] | bool | None",  # YAML reads a bare on and off as true and false
+    "kernels.completions_at_once": "int | None",
+}
 PLAIN = ("launch", "logger", "pipeline")
 FREE = ("about", "schedules", "models")
 MAY_BE_EMPTY = ("peft", "logger", "divergence")
@@ -31,6 +39,9 @@ def faults(cfg: Config) -> list[str]:
     if cfg.command == "grpo":
         found += batch_faults(cfg.tree)
         found += _lonely_group(cfg.tree)
+    at_once = (cfg.tree.get("kernels") or {}).get("completions_at_once")
+    if isinstance(at_once, int) and at_once < 1:
+        found.append(f"kernels.completions_at_once={at_once} completions are none; choose 1 or more, or null for all")
     return found + _divergence_faults(cfg.tree)
 
 

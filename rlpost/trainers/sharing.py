@@ -38,7 +38,9 @@ class Sharing:
     ):
         settings = settings or {}
         self.model, self.encoder, self.likelihood = model, encoder, likelihood
-        self.wanted, self.at_once = str(settings.get("prefix", "auto")), settings.get("completions_at_once")
+        wanted = settings.get("prefix", "auto")
+        self.wanted = {True: "on", False: "off", None: "auto"}.get(wanted, wanted)
+        self.at_once: int | None = settings.get("completions_at_once")
         self.temperature, self.banned = temperature, tuple(banned)
         self.tell: Callable[[str], Any] = log.info
         self.reason = self._refusal() if self.wanted != "off" else "kernels.prefix=off"
