@@ -41,6 +41,7 @@ def tiny():
 def folder(tmp_path_factory):
     """The tiny model as `save_pretrained` writes it."""
     path, bundle = tmp_path_factory.mktemp("tiny"), text()
+    bundle.model.generation_config.do_sample = True  # without it `transformers serve` is greedy at any temperature
     bundle.model.save_pretrained(path)
     bundle.encoder.tokenizer.save_pretrained(path)
     return str(path)

@@ -154,7 +154,8 @@ def encoded(encoder: Encoder, prompt: Chat, completion: Text) -> tuple[Prompt, l
 def fingerprint(model: Any) -> str:
     """A short name for the weights of a model: their names, shapes, dtypes, sums and norms."""
     digest = hashlib.sha256()
-    for name, value in sorted([*model.named_parameters(), *model.named_buffers()]):
+    for name, value in sorted([*model.named_parameters(), *model.named_buffers()], key=lambda pair: pair[0]):
+        value = value.detach()
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         if value.is_floating_point():
             sums = [value.sum(dtype=torch.float64), torch.linalg.vector_norm(value, dtype=torch.float64)]

@@ -28,7 +28,8 @@ class Server(Cached):
     `revision` when they change, because results are cached. The key is read from the environment variable that
     `api_key_env` names and is written nowhere.
 
-    Edge cases: a prompt that alone gets no answer has no reply (None, counted in the ledger); where none is answered,
+    Edge cases: `transformers serve` is greedy at any temperature unless the model's generation_config.json sets
+    do_sample. A prompt that alone gets no answer has no reply (None, counted in the ledger); where none is answered,
     or any other method lacks one, ModelError. Statuses 408, 409, 425, 429, 500, 502, 503, 504, 529, timeouts and broken
     or malformed answers are tried again after `backoff_s` doubling, with jitter, and not before the server's
     Retry-After (up to a minute).
