@@ -126,3 +126,5 @@ def test_a_temperature_of_the_judge_is_kept_when_asking_again():
     assert [call[2] for call in judge.calls] == [0.9, 0.9]
     with pytest.raises(ConfigError, match="retries=-1"):
         ask(judge, ["a"], retries=-1)
+    with pytest.raises(ConfigError, match=r"max_unparsable=1.5 a share"):
+        ask(judge, ["a"], max_unparsable=1.5)
