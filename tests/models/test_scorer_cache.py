@@ -84,7 +84,8 @@ def test_a_cache_that_fails_is_said_once_and_does_not_stop(tmp_path, damage, cap
     with caplog.at_level(logging.WARNING):
         assert cache.get(["a"]) == {}
         cache.put({"b": 2})
-    assert cache.errors == 2 and len(caplog.records) == 1 and "going on without it" in caplog.text
+        assert cache.size() == 0
+    assert cache.errors == 3 and len(caplog.records) == 1 and "going on without it" in caplog.text
     if holder:
         holder.close()
         assert cache.get(["a", "b"]) == {"a": 1}
