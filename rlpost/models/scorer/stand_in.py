@@ -1,0 +1,102 @@
+"""A scorer without a model: every answer is a function of the content's hash, for tests and smoke runs."""
+
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rlpost.errors import ConfigError
+from rlpost.models.scorer.base import Cached, Chat, Text, messages, unit
+from rlpost.models.scorer.cache import key_of
+
+log = logging.getLogger("rlpost")
+
+_PLACE = re.compile(
+    r"^(?P<before>.*)<number from (?P<low>\d+(?:\.\d+)?) to (?P<high>\d+(?:\.\d+)?)>(?P<after>.*)$", re.M
+)
+
+
+class StandIn(Cached):
+    """A stand-in for a second model: reproducible numbers and replies that mean nothing.
+
+    A judge's prompt that asks for a line with `<number from 0 to 10>` in it gets that line with a whole number; the
+    last such line counts. `nonsense` is the share of replies that are unreadable instead.
+
+    Edge cases: text has one token per word and a stop token; token ids have one each.
+    """
+
+    kind = "the stand-in"
+
+    def __init__(self, *, seed: int = 0, width: int = 32, nonsense: float = 0.0) -> None:
+        super().__init__(cache=False, cache_mb=1.0, slice_size=1024)
+        if width < 1 or not 0 <= nonsense <= 1:
+            raise ConfigError(f"the stand-in has width {width} and nonsense {nonsense:g}; at least 1 and a share")
+        self.seed, self.width, self.nonsense = seed, width, nonsense
+        log.warning("a second model is played by the stand-in: its numbers and replies mean nothing")
+
+    @property
+    def identity(self) -> str:
+        return f"stand-in:{self.seed}"
+
+    def logp(self, prompts: Sequence[Chat], completions: Sequence[Text]) -> list[list[float]]:
+        items = [[messages(p), _tokens(c)] for p, c in zip(prompts, completions, strict=True)]
+
+        def compute(places: list[int]) -> list[list[float]]:
+            return [
+                [math.log(1.0 - 0.98 * self._draw("logp", prompt, tokens[: k + 1])) for k in range(len(tokens))]
+                for prompt, tokens in (items[place] for place in places)
+            ]
+
+        return self.through("logp", items, {}, compute)
+
+    def hidden(self, prompts: Sequence[Chat], completions: Sequence[Text]) -> Float[Tensor, "N D"]:
+        items = [[messages(p), _tokens(c)] for p, c in zip(prompts, completions, strict=True)]
+        return self._vectors("hidden", items)
+
+    def embed(self, texts: Sequence[str]) -> Float[Tensor, "N D"]:
+        return unit(self._vectors("embed", list(texts)))
+
+    def scalar(self, prompts: Sequence[Chat], completions: Sequence[Text]) -> list[float]:
+        items = [[messages(p), _tokens(c)] for p, c in zip(prompts, completions, strict=True)]
+        return self.through("scalar", items, {}, lambda at: [4 * self._draw("scalar", items[i]) - 2 for i in at])
+
+    def judge(
+        self, prompts: Sequence[Chat], *, max_tokens: int = 512, temperature: float = 0.0, seed: int = 0
+    ) -> list[str | None]:
+        items = [messages(prompt) for prompt in prompts]
+        # As with a model, only a temperature makes two tries differ.
+        chance = seed if temperature > 0 else 0
+        params = {"temperature": temperature, "seed": chance}
+        return self.through("judge", items, params, lambda at: [self._reply(items[i], chance) for i in at])
+
+    def _reply(self, chat: list[dict], chance: int) -> str:
+        if self._draw("nonsense", chat, chance) < self.nonsense:
+            return "I would rather not say."
+        places = list(_PLACE.finditer("\n".join(str(message.get("content")) for message in chat)))
+        if not places:
+            return f"A reply of the stand-in, {key_of(self.seed, chat, chance)[:8]}."
+        last = places[-1]
+        low, high = math.ceil(float(last["low"])), math.floor(float(last["high"]))
+        number = low + int(self._draw("judge", chat, chance) * (high - low + 1))
+        return f"This is a reply of the stand-in.\n{last['before']}{number}{last['after']}"
+
+    def _vectors(self, method: str, items: Sequence[object]) -> Float[Tensor, "N D"]:
+        rows = self.through(method, items, {}, lambda at: [self._row(method, items[i]) for i in at])
+        return torch.tensor(rows, dtype=torch.float32).reshape(len(items), self.width)
+
+    def _row(self, method: str, item: object) -> list[float]:
+        return [2 * self._draw(method, item, column) - 1 for column in range(self.width)]
+
+    def _draw(self, *content: object) -> float:
+        """A number in [0, 1)."""
+        digest = hashlib.sha256(key_of(self.seed, *content).encode()).digest()
+        return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _tokens(completion: Text) -> list:
+    return [*completion.split(), "<stop>"] if isinstance(completion, str) else list(completion)
