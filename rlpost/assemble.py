@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlpost.config import build
+from rlpost.models.scorer.roles import Models
 from rlpost.rollout.engine import Sampling
 from rlpost.stack import Reward, RewardStack
 from rlpost.step import Coefficient, Method, Term, TokenWeight
@@ -18,7 +19,8 @@ def reward_stack(tree: Tree) -> RewardStack:
         {
             name: Reward(build(node), coefficient(node.get("weight", 1.0)), node.get("when") or {})
             for name, node in nodes.items()
-        }
+        },
+        Models(tree.get("models")),
     )
 
 

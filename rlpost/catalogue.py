@@ -14,6 +14,8 @@ from rlpost.words import near
 __all__ = ["Doc", "Knob", "Signature", "TargetMissing", "near", "parse_doc", "signature", "source_of"]
 
 COMMANDS = ("sft", "grpo", "dpo", "reward", "eval", "sample", "run")
+# Picked once per role, `scorer@models.judge=local`, by every command; no command picks one by itself.
+ROLES = "scorer"
 MANY = ("reward", "shaping", "keep", "token_weight", "regularizer", "metric", "aux")
 
 
@@ -112,7 +114,7 @@ def command_axes(command: str) -> dict[str, Any]:
 
 def commands_of(recipe: Path) -> list[str]:
     """Commands a recipe works with: those that have every axis it picks."""
-    wanted = set(defaults_of(read_yaml(recipe)))
+    wanted = set(defaults_of(read_yaml(recipe))) - {ROLES}
     found = [command for command in COMMANDS if wanted <= set(command_axes(command))]
     trained = [command for command in found if command in ("sft", "grpo", "dpo", "reward")]
     return trained or found

@@ -32,6 +32,9 @@ def faults(cfg: Config) -> list[str]:
         found += _axis_faults(cfg, axis)
     for name, node in (cfg.tree.get("schedules") or {}).items():
         found += node_faults(node, Place(f"schedules.{name}", "schedules", cfg.command))
+    for role, node in (cfg.tree.get("models") or {}).items():
+        found += node_faults(node, Place(f"models.{role}", catalogue.ROLES, cfg.command))
+    found += _role_faults(cfg.tree)
     if cfg.command == "run":
         from rlpost.pipeline import faults as pipeline_faults
 
@@ -129,6 +132,17 @@ def _divergence_faults(tree: dict[str, Any]) -> list[str]:
         f"set divergence=<name>; there are {options}"
         for path, node in nodes.items()
         if isinstance(node, dict) and "ref_divergence" in _reads(node)
+    ]
+
+
+def _role_faults(tree: dict[str, Any]) -> list[str]:
+    """Rewards that ask a second model which is not configured."""
+    options = ", ".join(catalogue.options(catalogue.ROLES, [catalogue.recipes_dir()]))
+    return [
+        f"reward.{name} asks models.{node['role']}, which is not configured: scorer@models.{node['role']}=<name>; "
+        f"there are {options}"
+        for name, node in (tree.get("reward") or {}).items()
+        if isinstance(node, dict) and "models" in _reads(node) and node.get("role") not in (tree.get("models") or {})
     ]
 
 

@@ -223,6 +223,9 @@ def _pick(command: str, text: str, override: Override, request: _Request) -> Non
     if override.is_delete():
         request.picks.append(text)
         return
+    if axis == catalogue.ROLES:
+        _pick_role(text, override, request)
+        return
     if axis not in catalogue.command_axes(command):
         having = [c for c in catalogue.COMMANDS if axis in catalogue.command_axes(c)]
         where = f"commands with it: {', '.join(having)}" if having else "no command has it"
@@ -250,10 +253,22 @@ def _pick(command: str, text: str, override: Override, request: _Request) -> Non
         request.picked[axis] = kept
 
 
+def _pick_role(text: str, override: Override, request: _Request) -> None:
+    """`scorer@models.<role>=<option>`: the second model of a role."""
+    name, legal = override.value(), catalogue.options(catalogue.ROLES, request.roots)
+    if not (override.package or "").startswith("models."):
+        request.faults.append(f"{text!r}: a scorer is picked for a role, such as scorer@models.judge={name}")
+    elif not isinstance(name, str) or name not in legal:
+        hint = catalogue.near(name, legal) or f"; there are {', '.join(legal)}"
+        request.faults.append(f"unknown scorer {name!r}{hint}")
+    else:
+        request.picks.append(f"+scorer@{override.package}={name}")
+
+
 def _fits(command: str, name: str, path: Path, request: _Request) -> bool:
     data = catalogue.read_yaml(path)
     wanted = catalogue.defaults_of(data)
-    missing = set(wanted) - set(catalogue.command_axes(command))
+    missing = set(wanted) - set(catalogue.command_axes(command)) - {catalogue.ROLES}
     if missing:
         right = catalogue.commands_of(path)
         where = " or ".join(f"`rlpost {c} recipe={name}`" for c in right) or "no command"

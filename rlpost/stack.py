@@ -35,6 +35,7 @@ class RewardStack:
     """Named rewards in the order of the configuration."""
 
     rewards: Mapping[str, Reward]
+    models: Mapping[str, Any] = field(default_factory=dict)  # second models by role, for rewards that name `models`
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -52,7 +53,7 @@ class RewardStack:
             name: replace(r, score=bind(r.score, step, progress), weight=value(r.weight, step, progress))
             for name, r in self.rewards.items()
         }
-        return RewardStack(now)
+        return RewardStack(now, self.models)
 
     def score(self, rollouts: Sequence[Rollout], extra: Mapping[str, Any] | None = None) -> None:
         """Fill `rollout.scores` for every reward that has not scored the rollout yet.
@@ -64,7 +65,9 @@ class RewardStack:
             fit = [r for r in todo if reward.applies(r)]
             for rollout in todo:
                 rollout.scores[name] = None
-            for rollout, score in zip(fit, _run(name, reward, fit, extra or {}), strict=True):
+            for rollout, score in zip(
+                fit, _run(name, reward, fit, {"models": self.models, **(extra or {})}), strict=True
+            ):
                 rollout.scores[name] = score
 
     def table(self, rollouts: Sequence[Rollout]) -> NK:

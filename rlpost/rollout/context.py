@@ -29,7 +29,6 @@ class Context:
     step: int = 0
     progress: float = 0.0
     version: int = 0
-    models: Mapping[str, Any] = field(default_factory=dict)
     prompts: MutableMapping[str, Any] = field(default_factory=dict)
     names: str = "0"
     _groups: int = 0
@@ -62,11 +61,14 @@ class Context:
             for i, completion in enumerate(found)
         ]
 
+    @property
+    def models(self) -> Mapping[str, Any]:
+        """Second models by role."""
+        return self.stack.models
+
     def score(self, rollouts: Sequence[Rollout]) -> None:
         """Run the reward stack; scores are stored, and the step scores only what has none."""
-        self.stack.score(
-            rollouts, {"models": self.models, "rng": self.rng, "step": self.step, "progress": self.progress}
-        )
+        self.stack.score(rollouts, {"rng": self.rng, "step": self.step, "progress": self.progress})
 
     def new_groups(self, n: int) -> list[str]:
         """Names of `n` groups that no other rollout of this step has."""

@@ -52,13 +52,21 @@ def test_every_file_on_disk_is_visited():
 @pytest.mark.parametrize(("axis", "name"), OPTIONS)
 def test_option_composes_and_passes(axis, name):
     """A pick alone passes, but for values that only the user can give and for a divergence that a loss needs."""
+    if axis == catalogue.ROLES:
+        check_pick("grpo", [f"scorer@models.judge={name}"])
+        return
     pick = f"{axis}=[{name}]" if axis in catalogue.MANY else f"{axis}={name}"
     where = commands_with(axis)
     assert where, f"no command has the axis {axis}"
     command = name if axis == "trainer" and name in where else "grpo" if "grpo" in where else where[0]
     divergence = ["divergence=forward_kl"] if "ref_divergence" in _reads(axis, name) else []
+    judge = ["scorer@models.judge=stand_in"] if "models" in _reads(axis, name) else []
+    check_pick(command, [pick, *divergence, *judge])
+
+
+def check_pick(command, overrides):
     try:
-        check(compose(command, [pick, *divergence]))
+        check(compose(command, overrides))
     except ConfigError as error:
         left = [fault for fault in error.faults if "has no default: set " not in fault]
         assert not left, left
