@@ -1,5 +1,7 @@
-"""Kernels below the objectives: every one has an eager twin of the same signature."""
+"""Kernels below the objectives. `eager` holds plain twins of the same signature, which the tests compare them with."""
 
-from rlpost.kernels.eager import linear_divergence, linear_logp
+from rlpost.kernels.budget import logits_budget
+from rlpost.kernels.linear_divergence import linear_divergence
+from rlpost.kernels.linear_logp import linear_logp
 
-__all__ = ["linear_divergence", "linear_logp"]
+__all__ = ["linear_divergence", "linear_logp", "logits_budget"]
