@@ -13,24 +13,36 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from rlpost.errors import DataError, ModelError
+from rlpost.models.held import Held
 from rlpost.types import Media, Prompt, Task
 
 KINDS = {"text": 0, "image": 1, "video": 2}
 # Inputs that are one block per medium: a batch concatenates them in the order of its prompts.
 VISUAL_INPUTS = ("pixel_values", "image_grid_thw", "pixel_values_videos", "video_grid_thw", "second_per_grid_ts")
+# How much of the joined tensors of prompts with several media is kept.
+SETS_BYTES = 2**29
 
 
 @dataclass(frozen=True)
 class Visual:
-    """One encoded medium: the tensors the model takes, and how many placeholder tokens it stands for."""
+    """One encoded medium: the tensors the model takes, and how many placeholder tokens it stands for.
+
+    `text` is what the prompt says instead of the one placeholder and its `wrapper`, where a medium is told in parts: it
+    holds one placeholder per part, and all parts have the same number of tokens.
+    """
 
     kind: Literal["image", "video"]
     features: Mapping[str, Tensor]
     tokens: int
+    text: str = ""
+    wrapper: tuple[str, str] = ("", "")
 
 
 class MediaEncoder(Protocol):
-    """Turns an image or a video into model inputs. `placeholders` gives the chat template's token for each kind."""
+    """Turns an image or a video into model inputs. `placeholders` gives the chat template's token for each kind.
+
+    Equal media give the same `Visual`, so that equal prompts are known by their tensors.
+    """
 
     placeholders: Mapping[str, str]
     special_tokens: Sequence[str]
@@ -57,6 +69,7 @@ class Encoder:
     media: MediaEncoder | None = None
     stop_ids: list[int] = field(default_factory=list)
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    _sets: Held = field(default_factory=lambda: Held(SETS_BYTES), repr=False, compare=False)
 
     def __post_init__(self):
         if self.tokenizer.eos_token_id is None:
@@ -169,23 +182,36 @@ class Encoder:
             return Prompt(ids, [0] * len(ids))
         visuals = [self.media(medium) for medium in task.media]
         holders = {self.tokenizer.convert_tokens_to_ids(p): kind for kind, p in self.media.placeholders.items()}
-        ids, kinds, queue = [], [], list(visuals)
-        for token in self.tokenizer(text, add_special_tokens=False)["input_ids"]:
+        queue = [(visual, n) for visual in visuals for n in _parts(visual, self.media.placeholders[visual.kind])]
+        ids, kinds, written = [], [], _written(text, visuals, self.media.placeholders)
+        for token in self.tokenizer(written, add_special_tokens=False)["input_ids"]:
             kind = holders.get(token)
             if kind is None:
                 ids.append(token)
                 kinds.append(KINDS["text"])
                 continue
-            if not queue or queue[0].kind != kind:
+            if not queue or queue[0][0].kind != kind:
                 raise DataError(
                     f"task {task.id}: the prompt has a placeholder for a {kind} that task.media does not hold there"
                 )
-            visual = queue.pop(0)
-            ids += [token] * visual.tokens
-            kinds += [KINDS[kind]] * visual.tokens
+            _, count = queue.pop(0)
+            ids += [token] * count
+            kinds += [KINDS[kind]] * count
         if queue:
-            raise DataError(f"task {task.id}: {len(queue)} of {len(visuals)} media have no placeholder in the prompt")
-        return Prompt(ids, kinds, _joined(visuals))
+            left = sum(visual is not queue[0][0] for visual, _ in queue) + 1
+            raise DataError(f"task {task.id}: {left} of {len(visuals)} media have no placeholder in the prompt")
+        return Prompt(ids, kinds, self._joined(visuals))
+
+    def _joined(self, visuals: Sequence[Visual]) -> Mapping[str, Tensor]:
+        """The tensors of a prompt's media; the same objects for the same media."""
+        if len(visuals) == 1:
+            return visuals[0].features
+        _, joined = self._sets.get(
+            tuple(id(visual) for visual in visuals),
+            lambda: (visuals, _concatenated(visuals)),  # what an id stands for lives as long as the entry
+            lambda found: 2 * sum(value.nbytes for value in found[1].values()),
+        )
+        return joined
 
 
 @dataclass
@@ -207,6 +233,23 @@ def completion_mask(completions: Sequence[Sequence[int]], trains: Sequence[Seque
     return mask
 
 
-def _joined(visuals: Sequence[Visual]) -> dict[str, Tensor]:
+def _parts(visual: Visual, placeholder: str) -> list[int]:
+    """The number of tokens of each placeholder of a medium."""
+    count = visual.text.count(placeholder) if visual.text else 1
+    return [visual.tokens // count] * count
+
+
+def _written(text: str, visuals: Sequence[Visual], placeholders: Mapping[str, str]) -> str:
+    """The prompt's text with the media that are told in parts written out."""
+    done = []
+    for visual in visuals:
+        before, placeholder, text = text.partition(placeholders[visual.kind])
+        if visual.text and placeholder:
+            before, text = before.removesuffix(visual.wrapper[0]), text.removeprefix(visual.wrapper[1])
+        done += [before, visual.text if visual.text and placeholder else placeholder]
+    return "".join([*done, text])
+
+
+def _concatenated(visuals: Sequence[Visual]) -> dict[str, Tensor]:
     names = {name for visual in visuals for name in visual.features}
     return {name: torch.cat([v.features[name] for v in visuals if name in v.features]) for name in sorted(names)}

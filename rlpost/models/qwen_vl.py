@@ -1,4 +1,4 @@
-"""Qwen2.5-VL from the hub or a folder, with how its videos and images are sampled as knobs instead of library edits."""
+"""Qwen2.5-VL and Qwen3-VL from the hub or a folder; how videos and images are sampled are knobs, not library edits."""
 
 from dataclasses import replace
 from typing import Literal
@@ -26,7 +26,10 @@ def qwen_vl(
     decode_limit_s: float = 60.0,
     cache_mb: float = 4096.0,
 ) -> Bundle:
-    """A Qwen2.5-VL. Pixels are per frame; at 100352 (128*28*28) two frames cost about 128 placeholder tokens."""
+    """A Qwen2.5-VL or Qwen3-VL, told apart by its configuration. Pixels are per frame.
+
+    Two frames of 128*28*28 (Qwen2.5-VL) or 128*32*32 (Qwen3-VL) pixels cost about 128 placeholder tokens.
+    """
     bundle = hub(
         path=path, dtype=dtype, attn_implementation=attn_implementation, revision=revision, chat_template=chat_template
     )

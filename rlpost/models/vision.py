@@ -1,6 +1,8 @@
-"""Images and videos as inputs of Qwen vision towers, without torchvision: patches, grids and seconds per grid step."""
+"""Images and videos as inputs of Qwen vision towers, without torchvision: patches, grids, and how time is told."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import os
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,9 +16,10 @@ from rlpost.media.change import changed
 from rlpost.media.decode import Clip, shared
 from rlpost.media.sample import FrameSettings, smart_resize
 from rlpost.models.encode import Visual
+from rlpost.models.held import Held
 from rlpost.types import Media
 
-# Mean and standard deviation of the images that CLIP was trained on; Qwen's vision towers use the same.
+# Mean and standard deviation of the images that CLIP was trained on; Qwen2-VL and Qwen2.5-VL use the same.
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
@@ -26,7 +29,8 @@ class QwenVision:
     """Encodes media for a Qwen vision tower. `frames` says how videos are sampled, the pixel limits hold for images.
 
     A medium's `change` (what a contrast does to the frames) is applied after decoding, so every arm of a contrast
-    shares one decoded copy and has the same number of tokens.
+    shares one decoded copy and has the same number of tokens. At most `patches_mb` megabytes of patches are kept: equal
+    media (the same file, window and change, or frames with the same content) give the very same tensors.
     """
 
     frames: FrameSettings = field(default_factory=FrameSettings)
@@ -39,6 +43,7 @@ class QwenVision:
     std: tuple[float, ...] = CLIP_STD
     limit_s: float = 30.0
     cache_mb: float = 512.0
+    patches_mb: float = 512.0
     placeholders: Mapping[str, str] = field(
         default_factory=lambda: {"image": "<|image_pad|>", "video": "<|video_pad|>"}
     )
@@ -51,23 +56,34 @@ class QwenVision:
                 f"{self.patch_size} pixels {self.merge} by {self.merge}: set factor to {self.patch_size * self.merge}"
             )
         self.decoder = shared(self.frames, self.limit_s, self.cache_mb)
+        self.held = Held(int(self.patches_mb * 2**20))
 
     def __call__(self, media: Media) -> Visual:
         """Model inputs of one medium. Raises DataError when it cannot be decoded; nothing ever stands in for it."""
+        return self.held.get(
+            _content(media), lambda: self._encoded(media), lambda v: sum(x.nbytes for x in v.features.values())
+        )
+
+    def _encoded(self, media: Media) -> Visual:
         clip = self.clip(media)
         if media.kind == "image":
             patches, grid = self.image(clip.frames[0])
             features = {"pixel_values": patches, "image_grid_thw": grid}
         else:
             patches, grid = self.video(clip.frames)
-            seconds = torch.tensor([self.temporal / clip.fps])
-            features = {"pixel_values_videos": patches, "video_grid_thw": grid, "second_per_grid_ts": seconds}
+            features = {"pixel_values_videos": patches, "video_grid_thw": grid}
         tokens = int(grid.prod()) // self.merge**2
         if tokens * self.merge**2 != len(patches):
             raise ModelError(
                 f"{len(patches)} patches do not fill a grid of {grid.tolist()[0]}: patch size and merge disagree"
             )
-        return Visual(media.kind, features, tokens)
+        visual = Visual(media.kind, features, tokens)
+        return visual if media.kind == "image" else self._timed(visual, media, clip)
+
+    def _timed(self, visual: Visual, media: Media, clip: Clip) -> Visual:
+        """The visual of a video with its times: here the seconds per grid step, from which the positions follow."""
+        seconds = torch.tensor([self.temporal / clip.fps])
+        return replace(visual, features={**visual.features, "second_per_grid_ts": seconds})
 
     def clip(self, media: Media) -> Clip:
         """Frames as the model sees them: decoded or given, with the medium's change applied."""
@@ -116,6 +132,56 @@ class QwenVision:
         return torch.from_numpy(flat), torch.tensor([[steps, rows, columns]])
 
 
+@dataclass
+class Qwen3Vision(QwenVision):
+    """Encodes media for the vision tower of Qwen3-VL, which reads the times of a video as text between its frames.
+
+    Each grid step is written `<1.5 seconds><|vision_start|>...<|vision_end|>`, in place of the template's placeholder
+    and the start and end around it: so did the processor write it that the model was released with, and so does vLLM.
+    The processor of transformers 5 leaves that outer start and end in place.
+    """
+
+    patch_size: int = 16
+    image_min_pixels: int = 64 * 32 * 32
+    image_max_pixels: int = 256 * 32 * 32
+    mean: tuple[float, ...] = (0.5, 0.5, 0.5)
+    std: tuple[float, ...] = (0.5, 0.5, 0.5)
+    frames: FrameSettings = field(
+        default_factory=lambda: FrameSettings(factor=32, min_pixels=128 * 32 * 32, max_pixels=128 * 32 * 32)
+    )
+
+    def _timed(self, visual: Visual, media: Media, clip: Clip) -> Visual:
+        start, end = self.special_tokens[:2]
+        part = f"{start}{self.placeholders['video']}{end}"
+        times = _step_times(len(clip.frames), clip.fps, self.temporal, whole=media.frames is None)
+        return replace(visual, text="".join(f"<{t:.1f} seconds>{part}" for t in times), wrapper=(start, end))
+
+
+def _step_times(count: int, fps: float, temporal: int, *, whole: bool) -> list[float]:
+    """Seconds of each grid step of `count` frames: the mean of the times of its first and its last frame.
+
+    Frames that were given lie 1/fps apart. Frames sampled from a `whole` file include its first and its last, so they
+    span count/fps seconds; that is right to one frame of the file, since its own rate is not known here.
+    """
+    apart = count / (count - 1) / fps if whole and count > 1 else 1 / fps
+    times = [min(i, count - 1) * apart for i in range(count + -count % temporal)]
+    return [(times[i] + times[i + temporal - 1]) / 2 for i in range(0, len(times), temporal)]
+
+
+def _content(media: Media) -> Hashable:
+    """Equal for media that show the same: a file, when it was written and the window, or the frames themselves."""
+    if media.frames is None:
+        written = os.stat(media.path).st_mtime_ns if media.path and os.path.isfile(media.path) else 0
+        return (media.kind, media.path, media.start_s, media.end_s, written, media.change)
+    frames = np.ascontiguousarray(media.frames)
+    digest = hashlib.blake2b(frames.tobytes(), digest_size=16).digest()
+    return (media.kind, digest, frames.shape, str(frames.dtype), media.fps, media.change)
+
+
+# The beginning of a model's type, and what encodes its media.
+ENCODERS: dict[str, type[QwenVision]] = {"qwen2_vl": QwenVision, "qwen2_5_vl": QwenVision, "qwen3_vl": Qwen3Vision}
+
+
 def hub_media(
     model: Any, tokenizer: Any, source: str, revision: str | None, frames: FrameSettings | None = None
 ) -> QwenVision:
@@ -126,25 +192,27 @@ def hub_media(
     config = model.config
     vision = config.vision_config
     needed = ("patch_size", "spatial_merge_size", "temporal_patch_size")
-    if not config.model_type.startswith(("qwen2_vl", "qwen2_5_vl")) or not all(hasattr(vision, n) for n in needed):
+    kind = next((k for name, k in ENCODERS.items() if config.model_type.startswith(name)), None)
+    if kind is None or not all(hasattr(vision, n) for n in needed):
         raise ModelError(
-            f"media of a {config.model_type} model cannot be encoded; use a Qwen2-VL or Qwen2.5-VL, or a text model"
+            f"media of a {config.model_type} model cannot be encoded; use a Qwen2-VL, Qwen2.5-VL or Qwen3-VL, "
+            "or a text model"
         )
     saved, _ = ImageProcessingMixin.get_image_processor_dict(source, revision=revision)
     size = saved.get("size") or {}
-    factor = vision.patch_size * vision.spatial_merge_size
+    factor, plain = vision.patch_size * vision.spatial_merge_size, kind()
     frames = replace(frames or FrameSettings(), factor=factor, frame_factor=vision.temporal_patch_size)
     names = {kind: tokenizer.convert_ids_to_tokens(getattr(config, f"{kind}_token_id")) for kind in ("image", "video")}
     edges = [tokenizer.convert_ids_to_tokens(getattr(config, f"vision_{edge}_token_id")) for edge in ("start", "end")]
-    return QwenVision(
+    return kind(
         frames=frames,
         patch_size=vision.patch_size,
         merge=vision.spatial_merge_size,
         temporal=vision.temporal_patch_size,
-        image_min_pixels=saved.get("min_pixels") or size.get("shortest_edge") or 56 * 56,
-        image_max_pixels=saved.get("max_pixels") or size.get("longest_edge") or 1280 * 28 * 28,
-        mean=tuple(saved.get("image_mean") or CLIP_MEAN),
-        std=tuple(saved.get("image_std") or CLIP_STD),
+        image_min_pixels=saved.get("min_pixels") or size.get("shortest_edge") or plain.image_min_pixels,
+        image_max_pixels=saved.get("max_pixels") or size.get("longest_edge") or 1280 * factor**2,
+        mean=tuple(saved.get("image_mean") or plain.mean),
+        std=tuple(saved.get("image_std") or plain.std),
         placeholders=names,
         special_tokens=(*edges, *names.values()),
     )

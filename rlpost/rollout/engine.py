@@ -1,6 +1,6 @@
 """Sampling with the policy itself: each unique prompt (and its media) is encoded once for all its completions."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,9 +9,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from rlpost.errors import ConfigError
+from rlpost.kernels.prefix import key
 from rlpost.likelihood.scoring import unwrap
 from rlpost.models.encode import Encoder
 from rlpost.models.positions import next_positions, position_ids
+from rlpost.rollout.memory import Memory, remembered
 from rlpost.types import Prompt, Stop
 
 # Finished rows leave the batch once they are at least this share of it.
@@ -53,33 +55,34 @@ def sample(
     if not prompts:
         return []
     core, device = unwrap(model), next(model.parameters()).device
+    unique, rows = _unique(prompts, n)
     training = core.training
     core.eval()
     try:
-        inputs = {name: value.to(device) for name, value in encoder.collate(prompts).items()}
-        state = _prefill(core, inputs, n)
-        return _decode(core, encoder, state, sampling, generator)
+        inputs = {name: value.to(device) for name, value in encoder.collate(unique).items()}
+        positions, rows = position_ids(core, inputs), torch.tensor(rows, device=device)
+        cache = DynamicCache(config=core.config.get_text_config())
+        known = {"position_ids": positions, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+        logits = core(**inputs, **known).logits[rows, -1]
+        with remembered(core, cache, inputs["attention_mask"], rows) as memory:
+            state = _State(memory, logits, next_positions(positions).index_select(-2, rows))
+            return _decode(core, encoder, state, sampling, generator)
     finally:
         core.train(training)
 
 
 @dataclass
 class _State:
-    cache: DynamicCache
+    memory: Memory
     logits: Tensor
-    attention: Tensor
     positions: Tensor
 
 
-def _prefill(model: Any, inputs: dict[str, Tensor], n: int) -> _State:
-    positions = position_ids(model, inputs)
-    cache = DynamicCache(config=model.config.get_text_config())
-    logits = model(**inputs, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[
-        :, -1
-    ]
-    cache.batch_repeat_interleave(n)
-    following = next_positions(positions).repeat_interleave(n, dim=-2)
-    return _State(cache, logits.repeat_interleave(n, 0), inputs["attention_mask"].repeat_interleave(n, 0), following)
+def _unique(prompts: Sequence[Prompt], n: int) -> tuple[list[Prompt], list[int]]:
+    """Prompts that differ, and for each of the `n` rows of every prompt the index of its own among them."""
+    indices: dict[Hashable, int] = {}
+    rows = [indices.setdefault(key(prompt), len(indices)) for prompt in prompts for _ in range(n)]
+    return list({key(prompt): prompt for prompt in prompts}.values()), rows
 
 
 def _decode(
@@ -105,8 +108,9 @@ def _decode(
         finished = sum(done[row] for row in alive)
         if finished >= COMPACT * len(alive):
             slots = [slot for slot, row in enumerate(alive) if not done[row]]
-            alive, chosen = [alive[s] for s in slots], chosen[slots]
-            _keep(state, torch.tensor(slots, device=chosen.device))
+            alive, kept = [alive[s] for s in slots], torch.tensor(slots, device=chosen.device)
+            chosen, state.positions = chosen[kept], state.positions.index_select(-2, kept)
+            state.memory.keep(kept)
         _advance(model, state, chosen)
     return [Completion(t, p, s) for t, p, s in zip(tokens, logps, stops, strict=True)]
 
@@ -136,19 +140,7 @@ def _truncated(logp: Tensor, sampling: Sampling) -> Tensor:
     return logp
 
 
-def _keep(state: _State, slots: Tensor) -> None:
-    state.cache.batch_select_indices(slots)
-    state.attention, state.positions = state.attention[slots], state.positions.index_select(-2, slots)
-
-
 def _advance(model: Any, state: _State, chosen: Tensor) -> None:
-    state.attention = torch.cat([state.attention, torch.ones_like(state.attention[:, :1])], 1)
-    out = model(
-        input_ids=chosen[:, None],
-        attention_mask=state.attention,
-        position_ids=state.positions,
-        past_key_values=state.cache,
-        use_cache=True,
-        logits_to_keep=1,
-    )
-    state.logits, state.positions = out.logits[:, -1], state.positions + 1
+    known = {"position_ids": state.positions, "use_cache": True, "logits_to_keep": 1, **state.memory.inputs()}
+    state.logits = model(input_ids=chosen[:, None], **known).logits[:, -1]
+    state.positions = state.positions + 1

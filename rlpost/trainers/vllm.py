@@ -13,6 +13,10 @@ class VllmEngine:
     """An engine for `rollout.Context`: `n` completions of each prompt, in order. Text only.
 
     The log-probabilities are vLLM's own, after temperature and truncation; they are `gen_logp`, never `old_logp`.
+    vLLM is asked for `n` completions of each prompt instead of one completion of `n` copies. On a server TRL's wrapper
+    does so itself, from copies that stand side by side. Colocated it asks for one each, unless its `generation_kwargs`
+    say otherwise, which they do here; with tensor parallelism its ranks then cut the answers apart wrongly, so there
+    the copies stay. Tested with the wrapper's own code and a stand-in for vLLM, never with vLLM itself.
     """
 
     def __init__(self, generation: Any, encoder: Encoder):
@@ -26,7 +30,7 @@ class VllmEngine:
             self._synced = step
 
     def __call__(self, prompts: Sequence[Prompt], n: int, how: Sampling) -> list[Completion]:
-        """Raises DataError for a prompt with media, ConfigError where a rollout asks for another length."""
+        """Raises DataError for a prompt with media, ConfigError where a rollout asks for too many tokens."""
         if any(prompt.features for prompt in prompts):
             raise DataError(
                 "rollout.engine=vllm takes text prompts only so far: images and videos are not handed to it yet, "
@@ -37,13 +41,25 @@ class VllmEngine:
                 f"the rollout asks vLLM for {how.max_tokens} tokens, but it was started for "
                 f"{self.generation.max_completion_length}; raise rollout.max_tokens"
             )
-        asked = [prompt.ids for prompt in prompts for _ in range(n)]
-        _, completions, logps, _ = self.generation.generate(asked, None, n)
+        completions, logps = self._asked([prompt.ids for prompt in prompts], n)
         stops = set(self.encoder.stop_ids)
         return [
             Completion(list(tokens), [step[0] for step in logp], "eos" if tokens and tokens[-1] in stops else "length")
             for tokens, logp in zip(completions, logps, strict=True)
         ]
+
+    def _asked(self, prompts: list[list[int]], n: int) -> tuple[list[list[int]], list[list[list[float]]]]:
+        wrapper = self.generation
+        if wrapper.mode != "colocate" or wrapper.tensor_parallel_size > 1:
+            _, completions, logps, _ = wrapper.generate([ids for ids in prompts for _ in range(n)], None, n)
+            return completions, logps
+        before = wrapper.generation_kwargs
+        wrapper.generation_kwargs = {**before, "n": n}
+        try:
+            _, completions, logps, _ = wrapper.generate(prompts, None, n)
+        finally:
+            wrapper.generation_kwargs = before
+        return completions, logps
 
 
 def start(trainer: Any, encoder: Encoder, sampling: Sampling) -> VllmEngine:

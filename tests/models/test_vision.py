@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ import torch
 pytest.importorskip("PIL")
 
 from rlpost.errors import DataError, ModelError
+from rlpost.kernels.prefix import key
 from rlpost.media.sample import FrameSettings
 from rlpost.models.encode import Visual
 from rlpost.models.positions import next_positions, position_ids
@@ -225,6 +227,54 @@ def test_a_saved_model_tells_how_its_media_are_encoded(tiny, tmp_path):
     prompt = loaded.encoder.prompt(asked(video(frames)))
     assert prompt.ids == tiny.encoder.prompt(asked(video(frames))).ids
     assert loaded.encoder.suppress == tiny.encoder.suppress
+
+
+def test_equal_media_are_encoded_once(tiny, monkeypatch):
+    """The same tensors for the same content, so that equal prompts are known by them; other content has its own."""
+    vision = QwenVision(frames=FrameSettings(min_pixels=3136, max_pixels=3136))
+    cut = []
+    patches = QwenVision._patches
+    monkeypatch.setattr(QwenVision, "_patches", lambda self, frames: cut.append(1) or patches(self, frames))
+    frames = noise(8, 56, 56, 3)
+    first, again = vision(video(frames)), vision(video(frames.copy()))
+    assert first is again and cut == [1]
+    others = [
+        video(frames, fps=2.0),
+        video(frames, change="reverse:0"),
+        video(frames[:4]),
+        video(noise(8, 56, 56, 3, seed=1)),
+    ]
+    assert len({id(v) for v in map(vision, others)} | {id(first)}) == 5 and len(cut) == 5
+    assert vision(video(frames, change="reverse:0")) is vision(video(frames, change="reverse:0"))
+    changed = frames.copy()
+    changed[3, 20, 20, 0] ^= 1
+    assert vision(video(changed)) is not first
+    assert QwenVision(patches_mb=0.0)(video(frames)) is not QwenVision(patches_mb=0.0)(video(frames))
+
+
+def test_a_file_that_was_written_anew_is_encoded_anew(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    path = tmp_path / "x.png"
+    vision = QwenVision()
+    image.fromarray(noise(56, 56, 3)).save(path)
+    os.utime(path, ns=(1, 1))
+    first = vision(Media("image", path=str(path)))
+    assert vision(Media("image", path=str(path))) is first
+    image.fromarray(noise(56, 56, 3, seed=1)).save(path)
+    os.utime(path, ns=(2, 2))
+    assert not torch.equal(
+        vision(Media("image", path=str(path))).features["pixel_values"], first.features["pixel_values"]
+    )
+
+
+def test_equal_prompts_are_recognised_with_one_medium_and_with_two(tiny):
+    frames, other = noise(8, 56, 56, 3), noise(4, 56, 56, 3, seed=1)
+    for media in ((video(frames),), (video(frames), video(other))):
+        one, two = (tiny.encoder.prompt(asked(*media)) for _ in range(2))
+        assert key(one) == key(two) and one is not two
+    assert key(tiny.encoder.prompt(asked(video(frames), video(other)))) != key(
+        tiny.encoder.prompt(asked(video(frames), video(noise(4, 56, 56, 3, seed=2))))
+    )
 
 
 def test_media_of_other_architectures_are_refused(tiny):
