@@ -10,7 +10,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.rlpost-installed
 
-.PHONY: setup run test check claims mutants catalogue help
+.PHONY: setup run test check claims mutants catalogue bench bench-gpu help
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,12 @@ claims: setup ## only the papers' claims
 
 mutants: setup ## flip one operator at a time; every mutant must turn a test red
 	$(BIN)/python scripts/mutate.py $(ARGS)
+
+bench: setup ## measure every goal beside TRL's own, one thread; ARGS='C1 C5' for some
+	$(BIN)/python scripts/bench.py $(ARGS)
+
+bench-gpu: setup ## the goals for a GPU, on the one at hand
+	$(BIN)/python scripts/bench.py --gpu $(ARGS)
 
 catalogue: setup ## list every recipe
 	$(BIN)/rlpost recipes

@@ -1,9 +1,11 @@
-"""The command line's door: help and version are answered at once, everything else goes to the Typer application."""
+"""The command line's door: help and version are answered at once, everything else goes to the Typer application.
 
-import json
+What stands here is imported before every answer. `os` and `sys` are there when Python has started; `pathlib`, `re` or
+`json` alone would take as long again as Python itself, which is why the texts of the help are plain files.
+"""
+
 import os
 import sys
-from pathlib import Path
 
 ENVIRONMENT = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -35,14 +37,21 @@ def main() -> None:
 
 
 def quick(arguments: list[str]) -> str | None:
-    """The answer to a request for help or version, from a generated text: no import of Typer, Hydra or torch."""
+    """The answer to a request for help or version, from a generated text: no import of Typer, Hydra or torch.
+
+    None where Typer must answer: another request, or a command that has no text.
+    """
     if arguments in (["--version"], ["-V"]):
         from rlpost import __version__
 
         return f"rlpost {__version__}"
     asks = not arguments or arguments[-1] in ("--help", "-h")
     words = [word for word in arguments if word not in ("--help", "-h")]
-    if not asks or len(words) > 1:
+    if not asks or len(words) > 1 or not all(word.isalpha() for word in words):
         return None
-    texts = json.loads((Path(__file__).parent / "help.json").read_text(encoding="utf-8"))
-    return texts.get(words[0] if words else "")
+    name = words[0] if words else "_root"  # no command: a word of letters
+    try:
+        with open(os.path.join(os.path.dirname(__file__), "help", f"{name}.txt"), encoding="utf-8") as file:
+            return file.read().rstrip("\n")
+    except FileNotFoundError:
+        return None

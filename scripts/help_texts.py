@@ -1,19 +1,24 @@
-"""Write rlpost/help.json: what Typer prints for --help, so that help costs no import."""
+"""Write rlpost/help/<command>.txt: what Typer prints for --help, so that help costs no import."""
 
-import json
 from pathlib import Path
 
 from typer.testing import CliRunner
 
 from rlpost.app import app
 
-PLACE = Path(__file__).resolve().parent.parent / "rlpost" / "help.json"
+FOLDER = Path(__file__).resolve().parent.parent / "rlpost" / "help"
+ROOT = "_root"
 
 
 def texts() -> dict[str, str]:
-    """Help by command; the empty name is the application's own."""
+    """Help by command; `_root` is the application's own."""
     names = [command.name for command in app.registered_commands if command.name]
-    return {name: _help([name] if name else []) for name in ["", *names]}
+    return {ROOT: _help([]), **{name: _help([name]) for name in names}}
+
+
+def written() -> dict[str, str]:
+    """The texts that are there."""
+    return {path.stem: path.read_text(encoding="utf-8").rstrip("\n") for path in FOLDER.glob("*.txt")}
 
 
 def _help(words: list[str]) -> str:
@@ -22,4 +27,8 @@ def _help(words: list[str]) -> str:
 
 
 if __name__ == "__main__":
-    PLACE.write_text(json.dumps(texts(), indent=1) + "\n", encoding="utf-8")
+    FOLDER.mkdir(exist_ok=True)
+    for path in FOLDER.glob("*.txt"):
+        path.unlink()
+    for name, text in texts().items():
+        (FOLDER / f"{name}.txt").write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,3 @@
-import json
 import os
 import subprocess
 import sys
@@ -11,8 +10,9 @@ from rlpost import cli, execute, launch
 from rlpost.config import compose
 from rlpost.errors import ConfigError, DataError, Interrupted, OutOfMemory
 from rlpost.run.folder import RunFolder
-from scripts.help_texts import PLACE, texts
+from scripts import help_texts
 
+ROOT = Path(__file__).resolve().parent.parent
 QUIET = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
 
@@ -23,25 +23,58 @@ def rlpost(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[
 
 
 def test_help_text_is_typers_own():
-    assert json.loads(PLACE.read_text(encoding="utf-8")) == texts(), "run scripts/help_texts.py"
+    assert help_texts.written() == help_texts.texts(), "run scripts/help_texts.py"
 
 
-@pytest.mark.parametrize("words", [[], ["--help"], ["grpo", "--help"], ["--version"]])
-def test_help_imports_nothing(words):
-    code = (
-        "import sys; sys.argv = ['rlpost', *sys.argv[1:]]; from rlpost.cli import main; main();"
-        "heavy = {'typer', 'click', 'hydra', 'omegaconf', 'torch', 'rich'} & set(sys.modules);"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+def imported(code: str, *words: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
+    """What a fresh interpreter prints, and the modules that it has imported since it started.
+
+    Without `site`, so that nothing of the environment's own has been imported before. `os` and `sys` are what `site`
+    imports in every start of Python.
+    """
+    line = f"import os, sys; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['rlpost', *sys.argv[1:]]; "
+    line += f"old = set(sys.modules)\n{code}\nprint(*sorted(set(sys.modules) - old), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-S", "-c", line, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return done, set(done.stderr.split())
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["grpo", "--help"], ["explain", "-h"], ["--version"]])
+def test_help_imports_two_modules_of_our_own_and_no_other(words):
+    done, modules = imported("from rlpost.cli import main; main()", *words)
+    assert modules == {"rlpost", "rlpost.cli"}
     assert done.stdout.startswith("rlpost 0" if "--version" in words else "Usage: rlpost")
+
+
+def test_help_of_a_command_is_the_commands_own():
+    done, _ = imported("from rlpost.cli import main; main()", "grpo", "--help")
+    assert done.stdout == help_texts.texts()["grpo"] + "\n"
 
 
 def test_quick_leaves_the_rest_to_typer():
     assert cli.quick(["grpo", "seed=1", "--help"]) is None
-    assert cli.quick(["gpro", "--help"]) is None
     assert cli.quick(["grpo"]) is None
+    for word in ("gpro", "rlpost", "_root", "../help/grpo", ""):
+        assert cli.quick([word, "--help"]) is None
+
+
+COMMANDS = ["sft", "grpo", "dpo", "reward", "eval", "sample", "run"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_configuration_error_is_shown_before_torch_is_imported(command):
+    code = (
+        "import sys; sys.argv = ['rlpost', *sys.argv[1:]]; from rlpost.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "heavy = {'torch', 'transformers', 'trl', 'datasets'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "sys.exit(code)"
+    )
+    line = [sys.executable, "-c", code, command, "sed=3"]
+    done = subprocess.run(line, capture_output=True, text=True, env={**os.environ, **QUIET}, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"1 fault in `rlpost {command}`:\n  unknown key 'sed'")
 
 
 def test_cfg_job_prints_yaml_that_composes():
