@@ -45,12 +45,15 @@ _TO_OTHERS = {
     "sched_setparam": (142, 118), "sched_setattr": (314, 274), "sched_setaffinity": (203, 122),
     "ioprio_set": (251, 30), "process_madvise": (440, 440), "process_mrelease": (448, 448),
 }  # fmt: skip
-# Landlock does not judge these; the user's own files outside would be open to them.
-_METADATA = {
+# Landlock does not judge these. Whoever may write a file may touch it, whoever owns it may change its mode and owner.
+_TOUCHES = {
+    "utime": (132, None), "utimes": (235, None), "futimesat": (261, None), "utimensat": (280, 88),
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "setxattrat": (463, 463),
+    "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16), "removexattrat": (466, 466),
+}  # fmt: skip
+_MODES = {
     "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "fchmodat2": (452, 452), "chown": (92, None),
-    "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54), "utime": (132, None), "utimes": (235, None),
-    "futimesat": (261, None), "utimensat": (280, 88), "setxattr": (188, 5), "lsetxattr": (189, 6),
-    "fsetxattr": (190, 7), "removexattr": (197, 14), "lremovexattr": (198, 15), "fremovexattr": (199, 16),
+    "fchown": (93, 55), "lchown": (94, None), "fchownat": (260, 54),
 }  # fmt: skip
 _CLONE, _SOCKETPAIR, _TGKILL, _PRLIMIT, _FCNTL, _IOCTL = (
     (56, 220),
@@ -73,7 +76,8 @@ def supported() -> bool:
 def install(*, others_visible: bool, same_user: bool) -> None:
     """Judge this process and its children from now on.
 
-    `others_visible`: there is no process tree of its own. `same_user`: its files and processes have the user of others.
+    `others_visible`: there is no process tree and no file tree of its own. `same_user`: its files and processes have
+    the user of others.
     """
     kernel.install_filter(program(others_visible=others_visible, same_user=same_user))
 
@@ -86,8 +90,10 @@ def program(*, others_visible: bool, same_user: bool) -> bytes:
     if kernel.MACHINE == "x86_64":  # the x32 numbers are a second door to the same calls
         lines += [_op(_AT_LEAST, 0x40000000, 0, 1), _op(_RETURN, _KILL)]
     denied = [*_NEVER.values()]
+    if others_visible:
+        denied += _TOUCHES.values()
     if others_visible and same_user:
-        denied += [*_TO_OTHERS.values(), *_METADATA.values()]
+        denied += [*_TO_OTHERS.values(), *_MODES.values()]
     for numbers in denied:
         lines += _refuse(numbers[column], errno.EPERM)
     for numbers in _ABSENT.values():

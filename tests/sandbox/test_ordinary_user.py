@@ -23,6 +23,7 @@ def readable_python() -> str | None:
     return None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become another user")
 @pytest.mark.parametrize(
     ("become", "mode"), [(ORDINARY, "namespaces"), (ORDINARY, "filters"), (CONTAINER_ROOT, "filters")]
