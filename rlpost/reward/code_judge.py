@@ -8,11 +8,11 @@ import ast
 import builtins
 import ctypes
 import importlib
-import inspect
 import json
 import os
 import subprocess
 import sys
+import types
 from typing import Any
 
 from rlpost.reward.code_exchange import Uncrossable, decode, encode
@@ -20,6 +20,7 @@ from rlpost.reward.code_exchange import Uncrossable, decode, encode
 _PROGRAM = "rlpost.reward.code_program"
 _DUMPABLE = 4
 _MISSING = object()
+_ROUTINES = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.MethodDescriptorType)
 
 
 class Violation(BaseException):
@@ -173,7 +174,7 @@ class Program:
     def _refer(self, value: Any) -> dict[str, Any]:
         if isinstance(value, Remote):
             return value._reference
-        if inspect.isroutine(value):
+        if isinstance(value, _ROUTINES):
             self._functions.append(value)
             return {"back": len(self._functions) - 1}
         raise Uncrossable(

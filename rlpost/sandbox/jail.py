@@ -1,5 +1,6 @@
 """Puts this process into a cage. All of it runs before untrusted code does, in children of the supervisor."""
 
+import errno
 import json
 import math
 import os
@@ -28,7 +29,7 @@ def other_user() -> int:
     for low, high in (_HIGH_USERS, _CONTAINER_USERS):
         if any(start <= low and high < start + count for start, count in spans):
             return random.SystemRandom().randrange(low, high)
-    raise OSError(1, "this user namespace has no spare user ids to run programs as")
+    raise OSError(errno.EPERM, "this user namespace has no spare user ids to run programs as")
 
 
 def leave_process_tree() -> None:
@@ -176,6 +177,8 @@ def lock(reads: list[str], folder: str, user: int, *, others_visible: bool) -> N
         os.setgroups([])
         os.setresgid(user, user, user)
         os.setresuid(user, user, user)
+        if 0 in os.getresuid():  # the limit on processes would not hold
+            raise OSError(errno.EPERM, "the program would still be root")
     else:
         kernel.drop_capabilities()
     kernel.no_new_privileges()

@@ -72,7 +72,7 @@ def run(
         try:
             end, peak = _watch(request["limits"], init, pipes, stdin, connection, start, shared)
         finally:
-            end_all(TICK_S)
+            end_all(init, TICK_S)
         seconds = time.monotonic() - start
         _drain(pipes, request["limits"]["output_kb"] << 10)
     finally:

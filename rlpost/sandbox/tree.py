@@ -86,14 +86,16 @@ def _stat(pid: int) -> tuple[int, float, int] | None:
     return int(fields[21]) * _PAGE_KB, cpu, threads
 
 
-def end_all(pause_s: float) -> None:
+def end_all(first: int, pause_s: float) -> None:
     """Kill and reap everything below this process, which adopts orphans; OSError if something is left.
 
-    First all are stopped, so that a fork bomb fills its limit with processes that stand still, then all are killed.
+    The death of the `first` process of a process tree of its own ends that whole tree at once. Where there is none,
+    all are stopped before all are killed: a fork bomb then fills its limit with processes that stand still.
     """
     deadline = time.monotonic() + _CLEAN_UP_S
     seen: set[int] = set()
-    while set(found := descendants(os.getpid())) - seen:
+    _send([first], signal.SIGKILL)
+    while set(found := descendants(os.getpid())) - seen and time.monotonic() < deadline:
         _send(found, signal.SIGSTOP)
         seen |= set(found)
     while True:

@@ -217,7 +217,7 @@ def test_printed_output():
         SUM + "\nraise SystemExit(1)",
         SUM + "\nimport os; os.kill(os.getpid(), 11)",
         "import os\nfor name in os.listdir('.'): print(open(name).read())",
-        "import glob\nfor name in glob.glob('/**', recursive=True)[:500]: print(name)",
+        "import glob\nfor name in glob.glob('/*/*') + glob.glob('/proc/*/cmdline'): print(name)",
         "while True: print(3)",
         "input()\nprint('')",
         "import sys\nsys.stdout = None",
