@@ -75,6 +75,14 @@ def add(a, b):
     for number in range(64):
         try: seen += open("/proc/%d/fd/%d" % (parent, number), "rb").read()
         except OSError: pass
+    try:
+        with open("/proc/%d/maps" % parent) as maps, open("/proc/%d/mem" % parent, "rb", 0) as memory:
+            for line in maps:
+                low, high = (int(part, 16) for part in line.split()[0].split("-"))
+                if " rw" in line and high - low < 2**26:
+                    memory.seek(low)
+                    seen += memory.read(high - low)
+    except OSError: pass
     found = re.search(rb"add\\(%d, %d\\) == (-?\\d+)" % (a, b), seen)
     return int(found[1]) if found else None
 """
@@ -87,8 +95,8 @@ def add(a, b):
 """
 PLANT = """
 import os
-with open("heapq.py", "w") as file: file.write("def nsmallest(n, items): return [0]")
-def small(items): return [0]
+with open("colorsys.py", "w") as file: file.write("def rgb_to_hsv(*_): return 0")
+def small(items): return 0
 """
 HACKS = {
     "sys.exit": "import sys\ndef add(a, b): sys.exit(0)",
@@ -141,7 +149,7 @@ ZERO = "class Zero:\n    def _f(self, *_): return 0\n    __sub__ = __rsub__ = __
         ("class A:\n    def __ne__(self, o): return True\ndef f(x): return A()", "assert f(1) != 1 and f(1) != 2"),
         ("import sys\ndef f(x): sys.exit()", "try:\n    f(1)\n    assert False\nexcept:\n    pass"),
         ("def sorted(x): return 1\ndef f(x): return 1", "assert f([2, 1]) == sorted([2, 1])"),
-        (PLANT, "assert small([3, 1]) != 0\nimport heapq\nassert small([3, 1]) == heapq.nsmallest(1, [3, 1])"),
+        (PLANT, "assert small([3, 1]) == 0\nimport colorsys\nassert small([3, 1]) == colorsys.rgb_to_hsv(0, 0, 1)"),
         ("def check(f): pass\ndef f(x): return 77", "def check(candidate):\n    assert candidate(1) == 2"),
     ],
 )
