@@ -5,7 +5,7 @@ The head's weight is used inside `forward`, where data-parallel wrappers expect 
 
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -43,6 +43,7 @@ class Ask:
     divergence: Callable[[Tensor, Tensor], Tensor] | None = None
     other_hidden: Any = None
     other_head: Any = None
+    other_bias: Any = None
     layout: Layout | None = None
     places: Tensor | None = None
     targets: Tensor | None = None
@@ -111,6 +112,18 @@ def head_weight(model: Any) -> Tensor:
     return unwrap(model).get_output_embeddings().weight
 
 
+def against(ask: Ask, divergence: Callable[[Tensor, Tensor], Tensor], model: Any, hidden: Tensor) -> Ask:
+    """The same question with a divergence to `model`, which gave the states `hidden` (M,D) for the same rows."""
+    bias = getattr(unwrap(model).get_output_embeddings(), "bias", None)
+    return replace(
+        ask,
+        divergence=divergence,
+        other_hidden=hidden,
+        other_head=head_weight(model).detach(),
+        other_bias=None if bias is None else bias.detach(),
+    )
+
+
 def _scores(model: Any, ask: Ask, inputs: dict[str, Any]) -> Scores:
     if ask.layout is None or ask.targets is None:
         hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
@@ -122,24 +135,33 @@ def _scores(model: Any, ask: Ask, inputs: dict[str, Any]) -> Scores:
     head = model.get_output_embeddings()
     config = model.config.get_text_config()
     scale = getattr(config, "logit_scale", None)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    scaled = rows if scale is None else rows * scale
     logp, entropy = linear_logp(
-        rows if scale is None else rows * scale,
+        scaled,
         head.weight,
         targets,
         temperature=ask.temperature,
         bias=getattr(head, "bias", None),
-        softcap=getattr(config, "final_logit_softcapping", None),
+        softcap=softcap,
         banned=ask.banned,
     )
     divergence = None
     if ask.divergence is not None:
-        if scale is not None or getattr(config, "final_logit_softcapping", None) or ask.banned:
-            raise ModelError(
-                f"a divergence over the vocabulary does not know the scaled, capped or suppressed logits of "
-                f"{type(model).__name__} yet; use a regularizer on log-probabilities, such as kl_k3"
-            )
+        # The other model is of the same family: its logits are scaled and capped in the same way.
+        other = ask.other_hidden if scale is None else ask.other_hidden * scale
         divergence = linear_divergence(
-            rows, head.weight, ask.other_hidden, ask.other_head, divergence=ask.divergence, temperature=ask.temperature
+            scaled,
+            head.weight,
+            other,
+            ask.other_head,
+            divergence=ask.divergence,
+            temperature=ask.temperature,
+            bias=getattr(head, "bias", None),
+            softcap=softcap,
+            other_bias=ask.other_bias,
+            other_softcap=softcap,
+            banned=ask.banned,
         )
     return Scores(logp, entropy, divergence, rows.detach())
 

@@ -18,7 +18,7 @@ from rlpost import rows, step
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError
 from rlpost.fields import needed
-from rlpost.likelihood.scoring import Ask, Rows, head_weight, teach
+from rlpost.likelihood.scoring import Ask, Rows, against, teach
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, start_from, with_adapter
 from rlpost.rollout.context import Context
@@ -232,12 +232,11 @@ class Grpo(OwnStep, GRPOTrainer):
             return {name: item.logps[name] for name in ("ref_logp",) if name in item.logps}
         with self.phase("reference"), self.reference.use() as model:
             found = self.parts.likelihood(model, inputs)
-            other_head = head_weight(model).detach()
+            asked = against(inputs.ask, self.parts.divergence, model, found.hidden) if self.parts.divergence else None
         item.logps["ref_logp"] = found.logp
-        if self.parts.divergence is None:
+        if asked is None:
             return {"ref_logp": found.logp}
-        ask = replace(inputs.ask, divergence=self.parts.divergence, other_hidden=found.hidden, other_head=other_head)
-        return {"ref_logp": found.logp, "divergence": Rows(inputs.inputs, ask)}
+        return {"ref_logp": found.logp, "divergence": Rows(inputs.inputs, asked)}
 
     def _rows(self, item: rows.MicroBatch, mask: Tensor) -> Rows:
         """Model inputs: one row per prompt where the model can and it pays, otherwise one row per completion."""

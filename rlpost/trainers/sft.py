@@ -13,7 +13,7 @@ from trl import SFTConfig, SFTTrainer
 from rlpost import assemble, step
 from rlpost.batches import Encoded, demonstrated, demonstration
 from rlpost.config import Config, build
-from rlpost.likelihood.scoring import Ask, Likelihood, Rows, head_weight, teach
+from rlpost.likelihood.scoring import Likelihood, Rows, against, teach
 from rlpost.models.encode import Bundle, completion_mask
 from rlpost.models.roles import Reference, start_from, with_adapter
 from rlpost.rows import padded
@@ -97,12 +97,8 @@ class Sft(Supervised, SFTTrainer):
             return None, rows
         with self.phase("reference"), self.reference.use() as model:
             found = self.likelihood(model, rows)
-            other_head = head_weight(model).detach()
-        if self.divergence is None:
-            return found, rows
-        asked = rows.ask
-        ask = Ask(asked.mask, asked.temperature, asked.banned, self.divergence, found.hidden, other_head)
-        return found, Rows(rows.inputs, ask)
+            asked = against(rows.ask, self.divergence, model, found.hidden) if self.divergence else rows.ask
+        return found, Rows(rows.inputs, asked)
 
 
 def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
