@@ -1,7 +1,7 @@
 """The command line's door: help and version are answered at once, everything else goes to the Typer application.
 
-What stands here is imported before every answer. `os` and `sys` are there when Python has started; `pathlib`, `re` or
-`json` alone would take as long again as Python itself, which is why the texts of the help are plain files.
+What stands here is imported before every answer. `os` and `sys` are there when Python has started; `pathlib` or `json`
+import `re`, which alone takes longer than all of this, so the texts of the help are plain files.
 """
 
 import os

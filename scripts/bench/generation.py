@@ -7,7 +7,7 @@ from rlpost.models.encode import Bundle
 from rlpost.rollout.engine import Sampling, sample
 from rlpost.types import Prompt
 from scripts.bench import models
-from scripts.bench.record import Case, race
+from scripts.bench.record import Case, largest, race
 
 LENGTH, ANSWER, MEMBERS = 512, 32, 8
 
@@ -31,7 +31,7 @@ def _case(bundle: Bundle, repeats: int, target: float, stretch: float) -> Case:
         f"P={LENGTH} C={ANSWER} G={MEMBERS}, timed in float32 at temperature 1; error in float64: tokens that differ, "
         f"greedy {greedy:.1%}, sampled from equally seeded generators {drawn:.1%}"
     )
-    error = max(greedy, drawn)
+    error = largest(greedy, drawn)
     return Case(bundle.name, error, 0.0, target, stretch, times.ms["ours"], times.ms["theirs"], times.spread, note)
 
 

@@ -168,7 +168,7 @@ def shared_prompt(repeats: int) -> list[Case]:
     """H6: update step of a group against the fastest micro-batches without sharing; activations are recomputed."""
     bundle = _large()
     teach(bundle.model)
-    bundle.model.train().gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    bundle.model.train().activation_checkpointing_enable({"use_reentrant": False})
     return [_shared_case(bundle, length, repeats) for length in (4096, 8192)]
 
 

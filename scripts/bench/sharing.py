@@ -166,9 +166,9 @@ def _error(bundle: Bundle, group: Group, wanted: Tensor, slopes: dict[str, Tenso
 
 def _checkpointing(model: Any, on: bool) -> None:
     if on:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     else:
-        model.gradient_checkpointing_disable()
+        model.activation_checkpointing_disable()
 
 
 def _spoiled(rows: Rows, group: Group, how: str) -> Rows:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 HEADER = ("goal", "what", "case", "ours", "theirs", "ratio", "target", "stretch", "error", "spread", "")
+WIDTH = 140
 Records = Mapping[str, Mapping[str, Any]]
 
 
@@ -56,21 +57,29 @@ def _shown(value: float | None, form: str) -> str:
 
 
 def show(records: Records) -> None:
-    """Print the table and the notes beneath it."""
-    table = Table(*HEADER)
+    """Print the table, and beneath it what each goal is and how it was measured."""
+    table = Table(*_short(HEADER))
     colours = {"stretch": "green", "met": "green", "missed": "yellow"}
     for row in rows(records):
-        table.add_row(*row[:-1], f"[{colours.get(row[-1], 'red')}]{row[-1]}[/]")
+        table.add_row(*_short(row[:-1]), f"[{colours.get(row[-1], 'red')}]{row[-1]}[/]")
     console = Console()
+    # Figures that are cut to fit a narrow terminal would say nothing.
+    console.width = max(console.width, WIDTH)
     console.print(table)
     for name, record in records.items():
+        console.print(f"{name}: {record['title']}", highlight=False)
         for case in record.get("cases", {}).values():
-            console.print(f"  {name} {case['name']}: {case['note']}", style="dim", highlight=False)
+            console.print(f"  {case['name']}: {case['note']}", style="dim", highlight=False)
+
+
+def _short(row: tuple[str, ...]) -> list[str]:
+    """Without the title."""
+    return [row[0], *row[2:]]
 
 
 def markdown(records: Records) -> str:
     """The table for docs/performance.md, without the titles, which stand there already."""
-    names = [title for i, title in enumerate(HEADER[:-1]) if i != 1] + ["verdict"]
+    names = [*_short(HEADER[:-1]), "verdict"]
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join([row[0], *row[2:]]) + " |" for row in rows(records)]
+    lines += ["| " + " | ".join(_short(row)) + " |" for row in rows(records)]
     return "\n".join(lines)

@@ -138,6 +138,19 @@ def test_sharing_is_exact_and_wrong_layouts_are_seen(small):
         assert record.apart({"": detached}, {"": wanted}) < 1e-12  # only the gradients tell
 
 
+@pytest.mark.parametrize(("on", "times"), [(False, 1), (True, 2)])
+def test_checkpointing_computes_each_layer_again(small, on, times):
+    bundle, group = small
+    sharing._checkpointing(bundle.model, on)
+    calls = []
+    # Before the layer: a layer that is computed again is left as soon as all that was asked for is there.
+    hook = bundle.model.model.layers[0].mlp.register_forward_pre_hook(lambda *_: calls.append(1))
+    sharing.shared_step(bundle, group)
+    hook.remove()
+    sharing._checkpointing(bundle.model, False)
+    assert len(calls) == times
+
+
 def test_a_control_that_is_not_seen_fails_the_goal(monkeypatch):
     monkeypatch.setattr(sharing, "WRONG", 1e9)
     small_llama = models.llama(layers=1, width=64)
