@@ -1,7 +1,8 @@
 """Blocks of logits in torch operations, for CPUs and for any device without Triton.
 
-A block holds exp(z - peak), vocabulary-major (B,M): the layout in which the three matrix products run fastest on CPUs, and with the exponential kept the backward pass is one multiplication per entry. Blocks are narrow enough to stay
-in cache while they are worked on. Arithmetic is float32, or float64 for float64 states.
+A block holds exp(z - peak), vocabulary-major (B,M): the layout in which the three matrix products run fastest on CPUs,
+and with the exponential kept the backward pass is one multiplication per entry. Blocks are narrow enough to stay in
+cache while they are worked on. Arithmetic is float32, or float64 for float64 states.
 """
 
 from bisect import bisect_left

@@ -139,7 +139,8 @@ class TritonBlocks:
         peak, mass, moment = torch.empty(3, splits, rows, dtype=self.dtype, device=block.device)
         if rows:
             _launch(
-                _measure, (rows, splits), block, block.stride(0), self.tokens, peak, mass, moment, target, start, size, rows, *self.cap,
+                _measure, (rows, splits),
+                block, block.stride(0), self.tokens, peak, mass, moment, target, start, size, rows, *self.cap,
                 SPLIT=SPLIT, CHUNK=CHUNK,
             )  # fmt: skip
         return Part(block, peak, mass, moment)
@@ -158,7 +159,8 @@ class TritonBlocks:
         # A banned token's own logit is constant, and its entry of the block is excluded by the kernel.
         entropy = up.logp if up.entropy is None else up.entropy
         _launch(
-            _gradient, (count, triton.cdiv(size, CHUNK)), block, block.stride(0), up.logp if rows is None else rows, out, out.stride(0), self.tokens,
+            _gradient, (count, triton.cdiv(size, CHUNK)),
+            block, block.stride(0), up.logp if rows is None else rows, out, out.stride(0), self.tokens,
             up.logp.contiguous(), entropy.contiguous(), up.norm, up.mean, start, size, *self.cap[:2],
             HAS_PICK=rows is not None, HAS_ENTROPY=up.entropy is not None, HAS_CAP=self.cap[2], CHUNK=CHUNK,
         )  # fmt: skip
