@@ -19,6 +19,7 @@ setup: $(STAMP) ## a virtual environment with rlpost and everything its tests ne
 
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip # an old pip writes a console script that starts 10 ms later
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/python -m pip install --quiet '$(TORCH)'
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $(STAMP)

@@ -59,8 +59,8 @@ def shared_rows(bundle: Bundle, group: Group) -> Rows:
     device = next(bundle.model.parameters()).device
     mask = torch.ones(group.weight.shape, dtype=torch.bool, device=device)
     prompts = [group.prompt] * len(group.answers)
-    packed = prefix.pack(bundle.model, bundle.encoder, prompts, group.answers, mask, device)
-    return Rows(_cast(packed.inputs, bundle.model), Ask(mask, places=packed.places, targets=packed.targets))
+    rows = prefix.pack(bundle.model, bundle.encoder, prompts, group.answers, mask, device)
+    return Rows(_cast(rows.inputs, bundle.model), rows.ask)
 
 
 def naive_step(bundle: Bundle, group: Group, micro: int) -> Tensor:
