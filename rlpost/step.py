@@ -5,7 +5,7 @@ coefficient and token weights W; M is the product of the no-gradient token weigh
 on all ranks, so the gradient does not depend on how the step was cut into micro-batches or ranks.
 
 A coefficient that reads `mean` depends on its own term's mean over the whole step (a hinge). Then the step has two
-phases: `measure` without a gradient on every micro-batch, summed over all of them and all ranks, and `loss` with the sums.
+phases: `measure` without a gradient on every micro-batch, summed over all of them and all ranks, then `loss`.
 """
 
 from collections.abc import Callable, Mapping

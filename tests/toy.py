@@ -105,5 +105,6 @@ def push(name: str, lengths: Sequence[int], rewards: Sequence[float], max_tokens
     record = scored(torch.tensor(rewards)[:, None], torch.zeros(len(lengths), dtype=torch.long), mask, old)
     credit = step.score(record, method).scored
     logp = old.clone().requires_grad_()
-    value, _ = step.loss(batch(credit, logp), method, step.counts(credit))
+    one, counts = batch(credit, logp), step.counts(credit)
+    value, _ = step.loss(one, method, counts, means=step.measure(one, method, counts))
     return torch.autograd.grad(value, logp)[0][:, 0].abs()
