@@ -31,3 +31,10 @@ def test_optimal_advantage():
     torch.testing.assert_close(optimal_advantage(REWARDS, WEIGHTS, GROUP, beta1=1e7), centred, atol=1e-6, rtol=0)
     greedy = optimal_advantage(REWARDS, WEIGHTS, GROUP, beta1=1e-4)
     assert greedy.tolist() == pytest.approx([0, -1.5, -2.5, 0, 0, 0, 0], abs=2e-4)
+
+
+def test_defaults():
+    plain = population_zscore(REWARDS, WEIGHTS, GROUP)
+    assert torch.equal(plain, population_zscore(REWARDS, WEIGHTS, GROUP, epsilon=1e-6))
+    value = optimal_advantage(REWARDS, WEIGHTS, GROUP)
+    assert torch.equal(value, optimal_advantage(REWARDS, WEIGHTS, GROUP, beta1=0.5))

@@ -70,3 +70,11 @@ def test_smooth_gradients():
     logp = LOGP[:4].clone().requires_grad_()
     assert torch.autograd.gradcheck(lambda x: disco(x, mask, REWARD[:4], group, tau=0.7).value, logp)
     assert torch.autograd.gradcheck(lambda x: disco_ratio(x, LOGP[:4] - 0.3, mask, REWARD[:4], group).value, logp)
+
+
+def test_defaults_are_the_published_scripts():
+    rows = (MASK, REWARD, GROUP)
+    assert torch.equal(disco(LOGP, *rows).value, disco(LOGP, *rows, tau=10.0, threshold=0.5).value)
+    old = LOGP - 0.3 * LOGP.abs()
+    ratio = disco_ratio(LOGP, old, *rows).value
+    assert torch.equal(ratio, disco_ratio(LOGP, old, *rows, tau=1.0, threshold=0.5).value)

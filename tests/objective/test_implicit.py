@@ -73,3 +73,9 @@ def test_smooth_gradient_and_threshold():
     # a row without tokens is no longer one of the wrong ones: 3 rows, 3/2 and 3/4
     found = pacs(OLD, OLD, empty, REWARD, GROUP).value[:4, 0]
     assert found.tolist() == pytest.approx([1.5 * math.log(2), 0.75 * math.log(2), 0.75 * math.log(2), 0.0])
+
+
+def test_defaults_are_the_published_script():
+    given = (OLD + GAP, OLD, MASK, REWARD, GROUP)
+    explicit = pacs(*given, beta=1.0, weights="balanced", threshold=0.5)
+    assert torch.equal(pacs(*given).value, explicit.value)

@@ -90,3 +90,9 @@ def test_on_policy_it_is_the_policy_gradient(scale, name):
         gradients.append(torch.autograd.grad(value, logp)[0])
     torch.testing.assert_close(*gradients, rtol=2e-6, atol=1e-7)
     assert gradients[0].abs().max() > 1e-3
+
+
+def test_defaults_are_the_published_script():
+    given = (OLD + RATIO.log(), OLD, MASK, REWARD, GROUP)
+    explicit = nft(*given, epsilon=1.0, negative_weight=1.0, scale="centred", threshold=0.5)
+    assert torch.equal(nft(*given).value, explicit.value)

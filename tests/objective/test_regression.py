@@ -118,3 +118,23 @@ def test_copg_of_quarters_is_ipo():
     loss = copg(logp, ref, one, reward, torch.zeros(2, dtype=torch.long), beta=0.2).value
     pair = ipo(logp[:1], logp[1:], one[:1], one[1:], ref[:1], ref[1:], beta=0.2).value
     assert loss[:, 0].tolist() == pytest.approx([0.1 * pair.item()] * 2)
+
+
+def test_defaults():
+    given = (OTHER + GAP, OTHER, MASK)
+    full = (*given, ADVANTAGE, REWARD)
+    assert torch.equal(reg_grpo(*full, GROUP).value, reg_grpo(*full, GROUP, floor=0.5).value)
+    assert torch.equal(oapl(*full).value, oapl(*full, beta2=1e-3).value)
+    assert torch.equal(copg(*given, REWARD, GROUP).value, copg(*given, REWARD, GROUP, beta=0.1).value)
+
+
+def test_metrics_say_how_far_the_rows_are():
+    given = (OTHER + GAP, OTHER, MASK)
+    c = [0.4 - 0.8 / 3, -0.2 - 0.8 / 3, 0.6 - 0.8 / 3]
+    found = reg_grpo(*given, ADVANTAGE, REWARD, GROUP).metrics
+    assert found["log_ratio"].tolist() == pytest.approx([0.4, -0.2, 0.6, 0.0, 0.3, -0.5, 0.3])
+    assert found["spread"][0].item() == pytest.approx((sum(x * x for x in c) / 3) ** 0.5)
+    assert oapl(*given, ADVANTAGE, REWARD).metrics["log_ratio"][:3].tolist() == pytest.approx([0.4, -0.2, 0.6])
+    gap = copg(*given, REWARD, GROUP, beta=0.4).metrics["gap"]
+    d = [1 - 0.16, 0.25 + 0.08, -0.5 - 0.24]
+    assert gap[:4].tolist() == pytest.approx([abs(x - sum(d) / 3) for x in d] + [0.0])
