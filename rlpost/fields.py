@@ -21,6 +21,17 @@ def reads(plugin: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(name for name in names if name != "self")
 
 
+def regression(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a loss that regresses on `advantage`: it is a target there, so a row with 0 may still have a gradient."""
+    setattr(function, "is_regression", True)  # noqa: B010 (functions have no such attribute for a type checker)
+    return function
+
+
+def is_regression(plugin: Callable[..., Any]) -> bool:
+    """Whether a loss, or a partial of one, is marked as a regression."""
+    return bool(getattr(plugin.func if isinstance(plugin, functools.partial) else plugin, "is_regression", False))
+
+
 def needed(plugins: Iterable[Callable[..., Any]]) -> set[str]:
     """Every field that at least one of the plug-ins reads."""
     return {name for plugin in plugins for name in reads(plugin)}

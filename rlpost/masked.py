@@ -56,6 +56,14 @@ def leave_one_out_mean(values: Float[Tensor, "N"], group: Int[Tensor, "N"]) -> F
     return (group_sum(values, group) - torch.nan_to_num(values, nan=0.0)) / others.clamp(min=1)
 
 
+def group_logmeanexp(values: Float[Tensor, "N"], group: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """log(mean(exp)) over the non-NaN values in each row's group, without overflow; 0 where a group has none."""
+    there, count = ~torch.isnan(values), group_count(values, group)
+    top = _greatest(values.detach(), group)
+    total = group_sum(torch.where(there, torch.where(there, values - top, 0.0).exp(), 0.0), group)
+    return top + torch.where(count > 0, total / count.clamp(min=1), 1.0).log()
+
+
 def batch_mean(values: Float[Tensor, "N"]) -> Float[Tensor, ""]:
     """Mean over all non-NaN rows; 0 if there is none."""
     return group_mean(values, torch.zeros(len(values), dtype=torch.long))[0] if len(values) else values.new_zeros(())
@@ -69,6 +77,14 @@ def batch_std(values: Float[Tensor, "N"]) -> Float[Tensor, ""]:
 def _scatter(values: Tensor, group: Tensor) -> Tensor:
     ids = dense(group)
     return values.new_zeros(int(ids.max()) + 1 if len(ids) else 0).index_add(0, ids, values)
+
+
+def _greatest(values: Tensor, group: Tensor) -> Tensor:
+    """The greatest non-NaN value in each row's group; 0 where a group has none."""
+    ids = dense(group)
+    lowest = values.new_full((int(ids.max()) + 1 if len(ids) else 0,), -torch.inf)
+    found = lowest.scatter_reduce(0, ids, torch.nan_to_num(values, nan=-torch.inf), "amax")
+    return torch.nan_to_num(found, neginf=0.0)[ids]
 
 
 def _spread(per_group: Tensor, group: Tensor) -> Tensor:

@@ -3,6 +3,9 @@
 `loss = sum_terms coef * sum(W_term * M * value_term)`: the objective and each regularizer are terms with their own
 coefficient and token weights W; M is the product of the no-gradient token weights. Counts span the whole optimizer step
 on all ranks, so the gradient does not depend on how the step was cut into micro-batches or ranks.
+
+A coefficient that reads `mean` depends on its own term's mean over the whole step (a hinge). Then the step has two
+phases: `measure` without a gradient on every micro-batch, summed over all of them and all ranks, then `loss`.
 """
 
 import functools
@@ -13,11 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlpost.fields import call, needed, reads
+from rlpost.advantage.total import weighted_sum
+from rlpost.fields import call, is_regression, needed, reads
 from rlpost.schedule import bind
 from rlpost.types import NK, Counts, Loss, Scored, TokenBatch, nan_to
 
-Coefficient = float | Callable[[int, float], float]
+# A number, a schedule of (step, progress), or a function of the term's mean over the step.
+Coefficient = float | Callable[..., float]
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,11 @@ class Method:
         """Objective and regularizers."""
         return (self.objective, *self.regularizer)
 
+    @property
+    def measured(self) -> tuple[Term, ...]:
+        """The terms whose coefficient depends on their mean over the step; none: the step has a single phase."""
+        return tuple(term for term in self.terms if _reads_mean(term.coef))
+
     def scoring_plugins(self) -> list[Callable[..., Any]]:
         """What runs before the micro-batches are cut."""
         credit = [self.advantage] if self.advantage else []
@@ -74,13 +84,14 @@ class Method:
 def silent(scored: Scored, method: Method) -> Tensor:
     """(N,) bool: rows of groups that cannot change any weight, so that the model need not look at them.
 
-    Where every term of the loss reads the advantage, a group whose advantage is 0 everywhere has no gradient, and whole
+    Where every term of the loss reads the advantage as a factor, a group whose advantage is 0 everywhere has no gradient, and whole
     groups do not see each other; so the gradient is the same without them, as long as counts still have them. A plug-in
     that does look across groups within a micro-batch says so with an attribute `couples_rows = True`.
     """
     active = [t for t in method.terms if callable(t.coef) or t.coef]
+    credited = all("advantage" in reads(t.loss) and not is_regression(t.loss) for t in active)
     apart = not any(getattr(_bare(plugin), "couples_rows", False) for plugin in method.loss_plugins())
-    if scored.advantage is None or not apart or not all("advantage" in reads(t.loss) for t in active):
+    if scored.advantage is None or not apart or not credited:
         return torch.zeros(len(scored.group), dtype=torch.bool)
     loud = torch.where(scored.mask, scored.advantage, 0.0).ne(0).any(-1)
     return ~torch.isin(scored.group, scored.group[loud])
@@ -112,7 +123,7 @@ def score(scored: Scored, method: Method, *, step: int = 0, progress: float = 0.
     for shape in method.shaping.values():
         rewards = run(shape, scored, rewards=rewards)
     keep = torch.ones(len(rewards), dtype=torch.bool)
-    total = total_reward(rewards, scored.weights)
+    total = weighted_sum(rewards, scored.weights)
     for stays in method.keep.values():
         keep &= run(stays, scored, rewards=rewards, reward=total)
     kept = take(replace(scored, rewards=rewards, reward=total), keep)
@@ -154,42 +165,92 @@ class Summed(NamedTuple):
     count: Tensor
 
 
-def loss(
+def measure(
     batch: TokenBatch, method: Method, counts: Counts, *, step: int = 0, progress: float = 0.0
+) -> dict[str, Tensor]:
+    """This micro-batch's share of the means that coefficients read, by term, without a gradient.
+
+    Their plain sums over the micro-batches of the optimizer step on all ranks are the `means` of `loss`. A mean is
+    sum(W * M * value) with the term's own weights and coefficient 1. Empty where `method.measured` is.
+    """
+    with torch.no_grad():
+        pass_ = _Pass(batch, method, counts, step, progress)
+        return {term.name: pass_.share(term)[1] for term in method.measured}
+
+
+def loss(
+    batch: TokenBatch,
+    method: Method,
+    counts: Counts,
+    *,
+    step: int = 0,
+    progress: float = 0.0,
+    means: Mapping[str, Tensor | float] | None = None,
 ) -> tuple[Tensor, dict[str, Summed]]:
     """The scalar of one micro-batch, already divided by the counts of the whole step, and its metrics.
 
     The gradient of the optimizer step is the plain sum of the micro-batches' gradients. What a field holds outside the
-    mask, NaN included, reaches neither value nor gradient.
+    mask, NaN included, reaches neither value nor gradient. `means` are the sums of `measure`; a coefficient is constant
+    in the gradient. Raises ValueError where a coefficient needs a mean that is not there.
     """
-
-    def run(plugin: Callable[..., Any], **extra: Any) -> Any:
-        return call(bind(plugin, step, progress), batch, extra)
-
-    batch = _masked(batch)
-    factor = torch.ones_like(batch.logp).detach()
-    for weight in method.token_weight.values():
-        if not weight.renormalise:
-            with torch.no_grad():
-                factor = factor * run(weight.weigh)
-    total, metrics = batch.logp.sum() * 0.0, {}
+    pass_ = _Pass(batch, method, counts, step, progress)
+    total, metrics = pass_.batch.logp.sum() * 0.0, {}
     for term in method.terms:
-        found = run(term.loss, counts=counts)
-        weights = run(term.aggregate or method.aggregate, counts=counts)
-        value = torch.where(batch.mask, found.value.expand_as(batch.mask), 0.0)
-        coef = coefficient(term.coef, step, progress)
-        share = (value * torch.where(batch.mask, weights * factor, 0.0).to(value.dtype)).sum()
+        found, share = pass_.share(term)
+        coef = coefficient(term.coef, step, progress, mean=(means or {}).get(term.name), name=term.name)
         total = total + coef * share
         # The parts of a step add up to its loss: together their counts make one.
-        metrics[f"{term.name}/loss"] = Summed((coef * share).detach(), torch.tensor(1 / max(counts.micro_batches, 1)))
+        part = torch.tensor(1 / max(counts.micro_batches, 1))
+        metrics[f"{term.name}/loss"] = Summed((coef * share).detach(), part)
+        if term in method.measured:
+            metrics[f"{term.name}/coef"] = Summed(coef * part, part)
         for name, values in found.metrics.items():
-            metrics[name] = _summed(values, batch.mask)
+            metrics[name] = _summed(values, pass_.batch.mask)
     return total, metrics
 
 
-def coefficient(coef: Coefficient, step: int, progress: float) -> float:
-    """The value of a coefficient that may be a schedule."""
-    return float(coef(step, progress)) if callable(coef) else float(coef)
+class _Pass:
+    """A micro-batch on its way through the terms: its masked fields and the product M of the token weights."""
+
+    def __init__(self, batch: TokenBatch, method: Method, counts: Counts, step: int, progress: float):
+        self.batch, self.method, self.counts = _masked(batch), method, counts
+        self.step, self.progress = step, progress
+        self.factor = torch.ones_like(batch.logp).detach()
+        for weight in method.token_weight.values():
+            if not weight.renormalise:
+                with torch.no_grad():
+                    self.factor = self.factor * self.run(weight.weigh)
+
+    def run(self, plugin: Callable[..., Any], **extra: Any) -> Any:
+        return call(bind(plugin, self.step, self.progress), self.batch, extra)
+
+    def share(self, term: Term) -> tuple[Loss, Tensor]:
+        """What the term says, and sum(W * M * value): with all micro-batches it adds up to the mean over the step."""
+        found = self.run(term.loss, counts=self.counts)
+        weights = self.run(term.aggregate or self.method.aggregate, counts=self.counts)
+        mask = self.batch.mask
+        value = torch.where(mask, found.value.expand_as(mask), 0.0)
+        return found, (value * torch.where(mask, weights * self.factor, 0.0).to(value.dtype)).sum()
+
+
+def coefficient(
+    coef: Coefficient, step: int, progress: float, *, mean: Tensor | float | None = None, name: str = "a term"
+) -> float:
+    """The value of a coefficient that may be a schedule, or a function of the mean of its term over the step."""
+    if not callable(coef):
+        return float(coef)
+    if not _reads_mean(coef):
+        return float(coef(step, progress))
+    if mean is None:
+        raise ValueError(
+            f"the coefficient of {name} depends on the term's mean over the whole step, which was not measured: this "
+            "command has no pass for it; give the term a plain coef"
+        )
+    return float(bind(coef, step, progress)(float(mean)))
+
+
+def _reads_mean(coef: Coefficient) -> bool:
+    return callable(coef) and reads(coef) == ("mean",)
 
 
 def take(scored: Scored, rows: Tensor) -> Scored:

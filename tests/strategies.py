@@ -40,6 +40,9 @@ def field(name: str, n: int, t: int, seed: int, spread: float = 1.0) -> Tensor |
         return normal(n, 1).expand(n, t).clone()
     if name == "stop":
         return tuple(("eos", "length", "tool")[(i + seed) % 3] for i in range(n))
+    if name == "reward":
+        # Right and wrong rows by turns, so that a group of two has one of each; graded around 0 and 1.
+        return (torch.arange(n) + seed) % 2 + 0.1 * normal(n).tanh()
     if name == "group":
         return torch.arange(n) // 2
     if name.endswith("score") or name == "margin":

@@ -1,5 +1,6 @@
 """The masked and grouped statistics, on uneven groups, holes, NaN and nothing at all."""
 
+import math
 import statistics as st
 
 import pytest
@@ -36,6 +37,18 @@ def test_group_statistics():
     close(m.group_std(V, GROUP, ddof=0), [(14 / 3) ** 0.5, 0, (14 / 3) ** 0.5, 0, (14 / 3) ** 0.5, 0])
     close(m.leave_one_out_mean(V, GROUP), [4, 0, 3.5, 5, 1.5, 0])
     assert m.dense(GROUP).tolist() == [2, 1, 2, 1, 2, 0]
+
+
+def test_group_logmeanexp():
+    # log((e + e^2 + e^6) / 3) in group 9; a single value is itself
+    lme = math.log((math.e + math.e**2 + math.e**6) / 3)
+    close(m.group_logmeanexp(V, GROUP), [lme, 5, lme, 5, lme, 3])
+    large = torch.tensor([900.0, 900.0, -900.0, NAN, NAN], dtype=torch.float64).requires_grad_()
+    found = m.group_logmeanexp(large, torch.tensor([0, 0, 1, 1, 2]))
+    close(found, [900, 900, -900, -900, 0])
+    # the gradient is the softmax over the group: a half each, then 1 (counted once per row that reads it), and no NaN
+    close(torch.autograd.grad(found[0] + found[2] + found[4], large)[0], [0.5, 0.5, 1, 0, 0])
+    assert m.group_logmeanexp(torch.zeros(0), torch.zeros(0, dtype=torch.long)).shape == (0,)
 
 
 def test_batch_statistics():

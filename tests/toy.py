@@ -15,6 +15,12 @@ from rlpost.config import compose
 from rlpost.step import Method
 from rlpost.types import Scored, TokenBatch
 
+# What a batch takes over from scored rows, as in a real run.
+CARRIED = (
+    "tokens", "mask", "old_logp", "advantage", "group", "gen_logp", "ref_logp", "reward", "length", "role", "stop",
+    "turn", "trajectory", "index", "age", "span", "source",
+)  # fmt: skip
+
 
 def recipe(name: str, *overrides: str) -> Method:
     """The method of a published recipe, built from its YAML as `rlpost grpo` builds it."""
@@ -45,18 +51,20 @@ def scored(
 def batch(credit: Scored, logp: Tensor, rows: Tensor | None = None, **more: object) -> TokenBatch:
     """The micro-batch of the given rows of scored credit."""
     part = credit if rows is None else step.take(credit, rows)
-    shared = ("tokens", "mask", "old_logp", "advantage", "group", "gen_logp", "ref_logp", "length", "role", "stop")
-    return TokenBatch(**({name: getattr(part, name) for name in shared} | {"logp": logp} | more))
+    return TokenBatch(**({name: getattr(part, name) for name in CARRIED} | {"logp": logp} | more))
 
 
 def train(
     logits: Tensor, reward: Callable[[Tensor, Tensor], Tensor], method: Method, *, steps: int, lr: float, seed: int,
     prompts: Callable[[int], Sequence[int]] | None = None, n: int = 8, length: int = 1, updates: int = 1,
     observe: Callable[[Sequence[int], Scored], None] | None = None,
+    behaviour: Tensor | None = None, reference: Tensor | None = None,
 ) -> list[float]:  # fmt: skip
     """Train `logits (prompts, V)` in place; returns the mean total reward of the samples of each step.
 
     `prompts(step)` names the prompts of a step (default: all), `updates` the optimizer steps on the same samples.
+    `behaviour` and `reference` are logits of other policies that sample and that are the reference (default: the policy
+    of the step's start).
     """
     torch.manual_seed(seed)
     logits.requires_grad_(True)
@@ -64,19 +72,22 @@ def train(
     for i in range(steps):
         picked = list(prompts(i)) if prompts else list(range(len(logits)))
         prompt = torch.tensor(picked).repeat_interleave(n)
-        tokens = Categorical(logits=logits.detach()[prompt]).sample((length,)).T
+        sampler = logits.detach().clone() if behaviour is None else behaviour
+        tokens = Categorical(logits=sampler[prompt]).sample((length,)).T
         rewards = reward(prompt, tokens)
-        old = logp_of(logits, prompt, tokens).detach()
+        old = logp_of(sampler, prompt, tokens)
+        ref = old if reference is None else logp_of(reference, prompt, tokens)
         group = torch.arange(len(picked)).repeat_interleave(n)
-        record = scored(rewards, group, torch.ones_like(tokens, dtype=torch.bool), old, tokens=tokens, ref_logp=old)
+        record = scored(rewards, group, torch.ones_like(tokens, dtype=torch.bool), old, tokens=tokens, ref_logp=ref)
         credit = step.score(record, method)
         history.append(float(step.total_reward(rewards, record.weights).mean()))
         if observe:
             observe(picked, credit.scored)
         for _ in range(updates if len(credit.scored.mask) else 0):
             kept = batch(credit.scored, logp_of(logits, prompt[credit.keep], tokens[credit.keep]))
+            counts = step.counts(credit.scored)
             optimizer.zero_grad()
-            step.loss(kept, method, step.counts(credit.scored))[0].backward()
+            step.loss(kept, method, counts, means=step.measure(kept, method, counts))[0].backward()
             optimizer.step()
     return history
 
@@ -94,5 +105,6 @@ def push(name: str, lengths: Sequence[int], rewards: Sequence[float], max_tokens
     record = scored(torch.tensor(rewards)[:, None], torch.zeros(len(lengths), dtype=torch.long), mask, old)
     credit = step.score(record, method).scored
     logp = old.clone().requires_grad_()
-    value, _ = step.loss(batch(credit, logp), method, step.counts(credit))
+    one, counts = batch(credit, logp), step.counts(credit)
+    value, _ = step.loss(one, method, counts, means=step.measure(one, method, counts))
     return torch.autograd.grad(value, logp)[0][:, 0].abs()

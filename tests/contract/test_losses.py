@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from rlpost import catalogue
 from rlpost.config import build
-from rlpost.fields import reads
+from rlpost.fields import is_regression, reads
 from rlpost.types import Counts, Loss
 from tests.strategies import field, seeds
 
@@ -92,7 +92,7 @@ def test_masked_tokens_get_no_gradient(name):
         moved[f"{side}logp"] = torch.where(made[key], made[f"{side}logp"], -77.0)
         before, after = FOUND[name](*made.values()).value, FOUND[name](*moved.values()).value
         rows = made[key] if name in TOKEN else torch.ones(5, dtype=torch.bool)
-        torch.testing.assert_close(before[rows.expand(before.shape)], after[rows.expand(after.shape)])
+        torch.testing.assert_close(before.expand(rows.shape)[rows], after.expand(rows.shape)[rows])
 
 
 @settings(max_examples=10, deadline=None)
@@ -110,7 +110,10 @@ def test_rows_do_not_see_each_other_and_their_order_is_irrelevant(seed):
         torch.testing.assert_close(part, value[:2], msg=name)
 
 
-@pytest.mark.parametrize("name", [n for n in FOUND if "advantage" in reads(FOUND[n])])
+CREDITED = [n for n in FOUND if "advantage" in reads(FOUND[n]) and not is_regression(FOUND[n])]
+
+
+@pytest.mark.parametrize("name", CREDITED)
 def test_zero_advantage_gives_zero_gradient_to_its_row(name):
     made = inputs(name, seed=2)
     made["advantage"] = made["advantage"].clone()

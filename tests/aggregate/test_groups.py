@@ -1,0 +1,23 @@
+"""The mean over groups: uneven groups and lengths, an empty row, and its reduction."""
+
+import torch
+
+from rlpost.aggregate.groups import group_mean
+from rlpost.aggregate.means import row_mean
+from rlpost.types import Counts
+
+MASK = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 0, 0], [0, 1, 1]]).bool()
+GROUP = torch.tensor([3, 3, 3, 8, 8])
+
+
+def test_groups_weigh_the_same_whatever_their_rows():
+    found = group_mean(MASK, GROUP, Counts(rows=6, tokens=9, groups=4))
+    # three rows in one group, one with tokens in the other, four groups in the step
+    wanted = torch.tensor([[1 / 24, 1 / 24, 0], [1 / 12, 0, 0], [1 / 36] * 3, [0] * 3, [0, 1 / 8, 1 / 8]])
+    torch.testing.assert_close(found, wanted)
+
+
+def test_it_is_the_row_mean_of_even_groups():
+    counts = Counts(rows=4, tokens=8, groups=2)
+    mask = MASK[[0, 1, 2, 4]]
+    torch.testing.assert_close(group_mean(mask, torch.tensor([1, 0, 0, 1]), counts), row_mean(mask, counts))
