@@ -46,6 +46,7 @@ def test_adjustments_and_their_limits():
 def test_equal_weights_and_a_domain_left_out():
     assert started().target == pytest.approx([1 / 3] * 3)
     curriculum = started(weights={"a": 0.0, "b": 3.0, "c": 1.0}, by="domain")
+    assert started(weights={"a": 0.5, "b": 0.3, "c": 0.2}).target == pytest.approx([0.5, 0.3, 0.2])
     drawn = Counter(TASKS[i].tags[0] for i in curriculum.pick(4000, random.Random(0)))
     assert drawn["a"] == 0 and drawn["b"] == pytest.approx(3000, abs=82)  # three deviations of 27
     curriculum.observe([outcome("b0", 75), outcome("c0", 25)], {})
