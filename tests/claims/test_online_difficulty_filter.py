@@ -12,7 +12,7 @@ PROMPTS, BATCH, G, LEARNING_RATE, TARGET = 120, 16, 16, 0.5, 0.8
 
 
 class Pool:
-    """Prompts of logit difficulty 3, 0 and -3 that share a skill of eight dimensions; completions are right or wrong."""
+    """Prompts of logit difficulty 3, 0 and -3 that share a skill of eight dimensions."""
 
     def __init__(self, seed):
         self.draws = torch.Generator().manual_seed(seed)
