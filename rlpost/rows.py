@@ -64,7 +64,11 @@ class MicroBatch:
     logps: dict[str, Tensor] = field(default_factory=dict)
 
 
-def deal(kept: Scored, rank_of: Sequence[int], ranks: int, steps: int, micro: int) -> list[list[list[list[int]]]]:
+# Row indices by [rank][optimizer step][micro-batch].
+Dealt = list[list[list[list[int]]]]
+
+
+def deal(kept: Scored, rank_of: Sequence[int], ranks: int, steps: int, micro: int) -> Dealt:
     """Row indices by [rank][optimizer step][micro-batch]: a rank deals its own groups, in order, as even as can be."""
     table = []
     for rank in range(ranks):
@@ -77,11 +81,28 @@ def deal(kept: Scored, rank_of: Sequence[int], ranks: int, steps: int, micro: in
     return table
 
 
-def step_counts(kept: Scored, dealt: Sequence[Sequence[Sequence[Sequence[int]]]], step: int) -> Counts:
-    """Counts of one optimizer step over all ranks; parts without rows are no micro-batches."""
-    parts = [part for rank in dealt for part in rank[step] if part]
-    rows = torch.tensor([row for part in parts for row in part], dtype=torch.long)
-    return counts(take(kept, rows), micro_batches=len(parts))
+def without(kept: Scored, dealt: Dealt, silent: Tensor) -> Dealt:
+    """The same steps without the silent rows, their groups dealt anew over the micro-batches of the rank and step."""
+    if not silent.any():
+        return dealt
+
+    def thinned(parts: list[list[int]]) -> list[list[int]]:
+        groups: dict[int, list[int]] = {}
+        for row in (row for part in parts for row in part if not silent[row]):
+            groups.setdefault(int(kept.group[row]), []).append(row)
+        return _split(list(groups.values()), len(parts))
+
+    return [[thinned(parts) for parts in rank] for rank in dealt]
+
+
+def step_counts(kept: Scored, dealt: Dealt, step: int, *, trained: Dealt | None = None) -> Counts:
+    """Counts of one optimizer step over all ranks; parts without rows are no micro-batches.
+
+    `trained` is what is left of `dealt` to train on: rows and tokens are those of `dealt`, micro-batches its own.
+    """
+    rows = torch.tensor([row for rank in dealt for part in rank[step] for row in part], dtype=torch.long)
+    filled = sum(bool(part) for rank in trained or dealt for part in rank[step])
+    return counts(take(kept, rows), micro_batches=filled)
 
 
 def narrow(table: Scored, rows: Sequence[int]) -> Scored:

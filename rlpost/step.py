@@ -5,6 +5,7 @@ coefficient and token weights W; M is the product of the no-gradient token weigh
 on all ranks, so the gradient does not depend on how the step was cut into micro-batches or ranks.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rlpost.fields import call, needed
+from rlpost.fields import call, needed, reads
 from rlpost.schedule import bind
 from rlpost.types import NK, Counts, Loss, Scored, TokenBatch, nan_to
 
@@ -68,6 +69,25 @@ class Method:
     def reads(self) -> set[str]:
         """Every field that scoring or the loss reads."""
         return needed([*self.scoring_plugins(), *self.loss_plugins()])
+
+
+def silent(scored: Scored, method: Method) -> Tensor:
+    """(N,) bool: rows of groups that cannot change any weight, so that the model need not look at them.
+
+    Where every term of the loss reads the advantage, a group whose advantage is 0 everywhere has no gradient, and whole
+    groups do not see each other; so the gradient is the same without them, as long as counts still have them. A plug-in
+    that does look across groups within a micro-batch says so with an attribute `couples_rows = True`.
+    """
+    active = [t for t in method.terms if callable(t.coef) or t.coef]
+    apart = not any(getattr(_bare(plugin), "couples_rows", False) for plugin in method.loss_plugins())
+    if scored.advantage is None or not apart or not all("advantage" in reads(t.loss) for t in active):
+        return torch.zeros(len(scored.group), dtype=torch.bool)
+    loud = torch.where(scored.mask, scored.advantage, 0.0).ne(0).any(-1)
+    return ~torch.isin(scored.group, scored.group[loud])
+
+
+def _bare(plugin: Callable[..., Any]) -> Callable[..., Any]:
+    return plugin.func if isinstance(plugin, functools.partial) else plugin
 
 
 class Credit(NamedTuple):

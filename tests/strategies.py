@@ -23,7 +23,7 @@ def ragged(n: int, t: int, seed: int) -> Tensor:
     return mask
 
 
-def field(name: str, n: int, t: int, seed: int, spread: float = 1.0) -> Tensor:
+def field(name: str, n: int, t: int, seed: int, spread: float = 1.0) -> Tensor | tuple[str, ...]:
     """A float64 value for a field of TokenBatch, PairBatch or ScoreBatch. `spread` scales distances between models."""
     rng = torch.Generator().manual_seed(seed * 1009 + sum(map(ord, name)))
 
@@ -38,6 +38,8 @@ def field(name: str, n: int, t: int, seed: int, spread: float = 1.0) -> Tensor:
         return normal(n, t).abs()
     if name == "advantage":
         return normal(n, 1).expand(n, t).clone()
+    if name == "stop":
+        return tuple(("eos", "length", "tool")[(i + seed) % 3] for i in range(n))
     if name == "group":
         return torch.arange(n) // 2
     if name.endswith("score") or name == "margin":

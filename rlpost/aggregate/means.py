@@ -82,3 +82,6 @@ def local_token_mean(mask: Mask, counts: Counts) -> Float[Tensor, "N T"]:
     """
     m = mask.float()
     return m / (m.sum().clamp(min=1) * max(counts.micro_batches, 1))
+
+
+local_token_mean.couples_rows = True  # type: ignore[attr-defined]

@@ -70,7 +70,8 @@ def _chunk(function: Callable, hidden: Tensor, *args):
 
 
 def _logits(hidden, head, bias, temperature, softcap, banned):
-    z = torch.nn.functional.linear(hidden, head, bias).float()
+    z = torch.nn.functional.linear(hidden, head, bias)
+    z = z if z.dtype == torch.float64 else z.float()
     if softcap:
         z = softcap * torch.tanh(z / softcap)
     z = z / temperature

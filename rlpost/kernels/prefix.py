@@ -1,50 +1,55 @@
-"""One row per prompt, not per completion: `[prompt | c1 | c2 | ... ]`, so a prompt and its media are encoded once.
+"""One row for whole groups, not one per completion: `[p1 .. pB | c11 .. c1G | c21 ..]`, so a prompt is encoded once.
 
-Exact for attention that sees all positions: each completion sees the prompt and itself, at the positions it would have
-had alone. The last token of a completion predicts nothing and is left out.
+Exact for causal attention, full or in sliding windows: each completion sees its prompt and itself, at the positions it
+would have had alone. Prompts, completions and groups may have any lengths; nothing is padded. The last token of a
+completion predicts nothing and is left out.
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool
 from torch import Tensor
 
-from rlpost.likelihood.scoring import unwrap
-from rlpost.models.encode import Encoder
+from rlpost.kernels.attention import NO_MASK, install
+from rlpost.kernels.layout import Layout
+from rlpost.likelihood.scoring import Ask, Rows
+from rlpost.models.encode import VISUAL_INPUTS, Encoder
 from rlpost.models.positions import next_positions, position_ids
+from rlpost.models.unwrap import unwrap
 from rlpost.types import Prompt
 
-# Below this ratio of tokens, the dense mask costs more than the shared prompt saves.
+# Below this ratio of tokens, a shared prompt saves less than the bookkeeping may cost.
 WORTH = 1.15
-
-
-class Packed(NamedTuple):
-    """Model inputs with a 4-D mask; `places` (M,) are the flattened hidden states that predict `targets` (M,)."""
-
-    inputs: dict[str, Tensor]
-    places: Int[Tensor, "M"]
-    targets: Int[Tensor, "M"]
+SEEN = {"full_attention", "sliding_attention"}
 
 
 def refusal(model: Any) -> str | None:
     """Why this model cannot share prompts, in a sentence; None where it can."""
     inner = unwrap(model)
-    config = inner.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
-        found = ", ".join(sorted(kinds))
-        return f"{type(inner).__name__} has layers of kind {found}; only full attention is shared exactly"
+    config, name = inner.config.get_text_config(), type(inner).__name__
+    kinds = set(getattr(config, "layer_types", None) or SEEN)
+    if not kinds <= SEEN:
+        return (
+            f"{name} has layers of kind {', '.join(sorted(kinds - SEEN))}, whose state would leak between completions"
+        )
+    if getattr(inner.config, "is_encoder_decoder", False):
+        return f"{name} encodes prompts apart from completions already"
     if config._attn_implementation not in ("sdpa", "eager"):
-        return f"attention '{config._attn_implementation}' takes no mask of our own; set attn_implementation=sdpa"
-    if getattr(config, "attention_dropout", 0.0):
-        return "attention dropout draws other numbers for a shared prompt; set it to 0"
+        return f"attention '{config._attn_implementation}' has not been tried; set model.attn_implementation=sdpa"
+    if _drops(inner):
+        return "dropout draws other numbers for a shared prompt; set it (peft.lora_dropout, attention_dropout) to 0"
     return None
 
 
+def _drops(model: Any) -> bool:
+    dropped = any(isinstance(m, torch.nn.Dropout) and m.p > 0 for m in model.modules())
+    return dropped or bool(getattr(model.config.get_text_config(), "attention_dropout", 0.0))
+
+
 def ratio(prompts: Sequence[Prompt], completions: Sequence[Sequence[int]]) -> float:
-    """Tokens of one row per completion, over those of one row per prompt."""
+    """Tokens of one row per completion, over those of one row for all."""
     answers = sum(len(c) for c in completions)
     alone = sum(len(p.ids) for p in prompts) + answers
     shared = sum(len(p.ids) for p in {key(p): p for p in prompts}.values()) + answers
@@ -63,71 +68,102 @@ def pack(
     completions: Sequence[Sequence[int]],
     mask: Bool[Tensor, "N T"],
     device: torch.device,
-) -> Packed:
-    """Inputs, places and targets of the completion tokens where `mask`, in row-major order of the mask."""
+    **ask: Any,
+) -> Rows:
+    """The packed row, asking for the completion tokens where `mask`; `ask` is passed on to `Ask`."""
     members: dict[Hashable, list[int]] = {}
     for row, prompt in enumerate(prompts):
         members.setdefault(key(prompt), []).append(row)
     unique = [prompts[rows[0]] for rows in members.values()]
-    inputs = {name: value.to(device) for name, value in encoder.collate(unique).items()}
-    positions, start = position_ids(model, inputs), inputs["input_ids"].shape[1]
-    offsets, width = _offsets(list(members.values()), completions, start)
-    length = start + width
-    ids = torch.full((len(unique), length), encoder.pad_id)
-    segment = torch.full((len(unique), length), -2)  # -2 padding, -1 prompt, otherwise the completion's row
-    step = torch.zeros(len(unique), length, dtype=torch.long)
-    ids[:, :start] = inputs["input_ids"].cpu()
-    segment[:, :start] = torch.where(inputs["attention_mask"].bool().cpu(), -1, -2)
-    places, targets = [], []
-    for group, rows in enumerate(members.values()):
-        for row in rows:
-            body, first = list(completions[row]), offsets[row]
-            here = slice(first, first + len(body) - 1)
-            ids[group, here] = torch.tensor(body[:-1], dtype=torch.long)
-            segment[group, here] = row
-            step[group, here] = torch.arange(len(body) - 1)
-    group_of = {row: group for group, rows in enumerate(members.values()) for row in rows}
-    for row, column in mask.cpu().nonzero().tolist():
-        before = start - 1 if column == 0 else offsets[row] + column - 1
-        places.append(group_of[row] * length + before)
-        targets.append(completions[row][column])
-    shared = {name: value for name, value in inputs.items() if name not in ("input_ids", "attention_mask")}
-    if "mm_token_type_ids" in shared:
-        kinds = shared["mm_token_type_ids"]
-        shared["mm_token_type_ids"] = torch.cat([kinds, kinds.new_zeros(len(unique), width)], 1)
-    after = next_positions(positions) + step[:, start:].to(device)
-    shared |= {
-        "input_ids": ids.to(device),
-        "position_ids": torch.cat([positions, after], -1),
-        "attention_mask": _additive(_mask(segment), model).to(device),
+    order = [row for rows in members.values() for row in rows]
+    layout = Layout(
+        tuple(len(p.ids) for p in unique),
+        tuple(tuple(max(0, len(completions[row]) - 1) for row in rows) for rows in members.values()),
+    )
+    inputs: dict[str, Any] = _inputs(
+        model, encoder, unique, [list(completions[row][:-1]) for row in order], layout, device
+    )
+    ends = [(stop - 1) for (_, stop), rows in zip(layout.prompt_spans, members.values(), strict=True) for _ in rows]
+    places, targets = _places(layout, order, ends, completions, mask, device)
+    if unwrap(model).config.get_text_config()._attn_implementation == "eager":
+        inputs["attention_mask"] = _dense(layout, unwrap(model), device)
+    else:
+        install()
+        inputs["attention_mask"] = NO_MASK.to(device)
+    return Rows(inputs, Ask(mask.to(device), layout=layout, places=places, targets=targets, **ask))
+
+
+def _inputs(
+    model: Any,
+    encoder: Encoder,
+    unique: Sequence[Prompt],
+    bodies: Sequence[list[int]],
+    layout: Layout,
+    device: torch.device,
+) -> dict[str, Tensor]:
+    padded = {name: value.to(device) for name, value in encoder.collate(unique).items()}
+    positions = position_ids(model, padded)
+    after = next_positions(positions)
+    width = positions.shape[-1]
+    pieces = [positions[..., row, width - length :] for row, length in enumerate(layout.prompts)]
+    for row, lengths in enumerate(layout.completions):
+        pieces += [after[..., row, :] + torch.arange(n, device=device) for n in lengths]
+    ids = [token for prompt in unique for token in prompt.ids] + [token for body in bodies for token in body]
+    inputs = {name: padded[name] for name in VISUAL_INPUTS if name in padded}
+    if "mm_token_type_ids" in padded:
+        kinds = [kind for prompt in unique for kind in prompt.kinds]
+        kinds += [0] * (len(ids) - len(kinds))
+        inputs["mm_token_type_ids"] = torch.tensor([kinds], dtype=torch.int32, device=device)
+    return inputs | {
+        "input_ids": torch.tensor([ids], device=device),
+        "position_ids": torch.cat(pieces, -1).unsqueeze(-2),
     }
-    return Packed(shared, torch.tensor(places, device=device), torch.tensor(targets, device=device))
 
 
-def _offsets(
-    groups: Sequence[Sequence[int]], completions: Sequence[Sequence[int]], start: int
-) -> tuple[dict[int, int], int]:
-    offsets, width = {}, 0
-    for rows in groups:
-        place = start
-        for row in rows:
-            offsets[row] = place
-            place += len(completions[row]) - 1
-        width = max(width, place - start)
-    return offsets, width
+def _places(
+    layout: Layout,
+    order: Sequence[int],
+    ends: Sequence[int],
+    completions: Sequence[Sequence[int]],
+    mask: Tensor,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Column t of a completion is predicted at its column t - 1, and its first token at the last one of the prompt."""
+    start, first, before = layout.prompt_columns, [0] * len(order), [0] * len(order)
+    for row, end, length in zip(order, ends, [n for one in layout.completions for n in one], strict=True):
+        first[row], before[row], start = start, end, start + length
+    row, column = mask.cpu().nonzero(as_tuple=True)
+    place = torch.where(column == 0, torch.tensor(before)[row], torch.tensor(first)[row] + column - 1)
+    tokens = torch.zeros(mask.shape, dtype=torch.long)
+    for i, completion in enumerate(completions):
+        tokens[i, : len(completion)] = torch.tensor(list(completion), dtype=torch.long)
+    return place.to(device), tokens[row, column].to(device)
 
 
-def _additive(seen: Bool[Tensor, "B 1 L L"], model: Any) -> Tensor:
-    """sdpa takes the boolean mask; eager attention adds the mask to its scores."""
-    if unwrap(model).config.get_text_config()._attn_implementation != "eager":
-        return seen
-    return torch.zeros(seen.shape, dtype=model.dtype).masked_fill(~seen, torch.finfo(model.dtype).min)
+def _dense(layout: Layout, model: Any, device: torch.device) -> Tensor | dict[str, Tensor]:
+    """Additive masks (1,1,L,L) by layer type: for attention of the model's own that takes no layout."""
+    count = len(layout.prompts)
+    lengths = [*layout.prompts, *(n for one in layout.completions for n in one)]
+    group = [*range(count), *(g for g, one in enumerate(layout.completions) for _ in one)]
+    size = torch.tensor(lengths)
+    group = torch.tensor(group).repeat_interleave(size)
+    part = torch.arange(len(lengths)).repeat_interleave(size)
+    offset = [0] * count + [layout.prompts[g] for g, one in enumerate(layout.completions) for _ in one]
+    place = torch.cat([torch.arange(n) + o for n, o in zip(lengths, offset, strict=True)])
+    ago = place[:, None] - place[None]
+    own, prompt = part[:, None] == part[None], (group[:, None] == group[None]) & (part[None] < count)
+    seen = (own | prompt) & (ago >= 0)
+    config, low = model.config.get_text_config(), torch.finfo(model.dtype).min
+    window = getattr(config, "sliding_window", None)
 
+    def additive(what: Tensor) -> Tensor:
+        return torch.zeros(what.shape, dtype=model.dtype).masked_fill(~what, low)[None, None].to(device)
 
-def _mask(segment: Int[Tensor, "B L"]) -> Bool[Tensor, "B 1 L L"]:
-    """Causal within the prompt and within each completion; padding sees only itself, so that no row is empty."""
-    length = segment.shape[1]
-    earlier = torch.ones(length, length, dtype=torch.bool).tril()
-    query, other = segment[:, :, None], segment[:, None, :]
-    seen = earlier & (query != -2) & ((other == -1) | (other == query))
-    return (seen | torch.eye(length, dtype=torch.bool))[:, None]
+    if window is None:
+        return additive(seen)
+    kinds = getattr(config, "layer_types", None)
+    near = additive(seen & (ago < window))
+    if kinds is None:
+        return near
+    masks = {"full_attention": additive(seen), "sliding_attention": near}
+    return masks if len(set(kinds)) > 1 else masks[kinds[0]]

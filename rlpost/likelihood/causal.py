@@ -21,3 +21,7 @@ def causal(model: Any, rows: Rows) -> Likelihood:
     mask = rows.ask.mask
     divergence = None if found.divergence is None else spread(found.divergence, mask)
     return Likelihood(spread(found.logp, mask), spread(found.entropy, mask), divergence, found.hidden)
+
+
+# Prompts can be packed before their completions: a token sees only what is before it.
+causal.shares_prompts = True  # type: ignore[attr-defined]

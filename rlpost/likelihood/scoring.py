@@ -14,6 +14,9 @@ from torch import Tensor
 
 from rlpost.errors import ModelError
 from rlpost.kernels import linear_divergence, linear_logp
+from rlpost.kernels.layout import Layout
+from rlpost.kernels.packed import hidden_states
+from rlpost.models.unwrap import unwrap
 
 
 class Scores(NamedTuple):
@@ -29,8 +32,9 @@ class Scores(NamedTuple):
 class Ask:
     """What to compute: the mask of completion tokens that train, and optionally a divergence to another model.
 
-    `places` and `targets` (M,) say where in the flattened hidden states each is predicted, if rows are shared; without
-    them the last columns of the inputs are the completions.
+    `layout` describes a packed row (kernels/prefix.py); `places` and `targets` (M,) say where in its hidden states each
+    token is predicted, and `at_once` how many completions pass the model together (None: all). Without a layout the
+    last columns of the inputs are the completions.
     """
 
     mask: Bool[Tensor, "N T"]
@@ -39,8 +43,10 @@ class Ask:
     divergence: Callable[[Tensor, Tensor], Tensor] | None = None
     other_hidden: Any = None
     other_head: Any = None
+    layout: Layout | None = None
     places: Tensor | None = None
     targets: Tensor | None = None
+    at_once: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,25 +106,19 @@ def _agree(model: Any) -> None:
         )
 
 
-def unwrap(model: Any) -> Any:
-    """The Hugging Face model inside data-parallel and peft wrappers."""
-    while hasattr(model, "module"):
-        model = model.module
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def head_weight(model: Any) -> Tensor:
     """The output embedding's weight (V,D)."""
     return unwrap(model).get_output_embeddings().weight
 
 
 def _scores(model: Any, ask: Ask, inputs: dict[str, Any]) -> Scores:
-    hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
-    if ask.places is None or ask.targets is None:
+    if ask.layout is None or ask.targets is None:
+        hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
         width = ask.mask.shape[1]
         rows, targets = hidden[:, -width - 1 : -1][ask.mask], inputs["input_ids"][:, -width:][ask.mask]
     else:
-        rows, targets = hidden.flatten(0, 1)[ask.places], ask.targets
+        hidden = hidden_states(model.base_model, inputs, ask.layout, ask.at_once)
+        rows, targets = hidden[0, ask.places], ask.targets
     head = model.get_output_embeddings()
     config = model.config.get_text_config()
     scale = getattr(config, "logit_scale", None)

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rlpost.likelihood.scoring import unwrap
+from rlpost.models.unwrap import unwrap
 
 GRIDS = ("image_grid_thw", "video_grid_thw", "second_per_grid_ts")
 

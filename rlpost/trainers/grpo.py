@@ -16,12 +16,10 @@ from trl.models.utils import unwrap_model_for_generation
 
 from rlpost import rows, step
 from rlpost.config import Config, build
-from rlpost.errors import ConfigError, ModelError
+from rlpost.errors import ConfigError
 from rlpost.fields import needed
-from rlpost.kernels import prefix
 from rlpost.likelihood.scoring import Ask, Rows, head_weight, teach
 from rlpost.models.encode import Bundle
-from rlpost.models.positions import position_ids
 from rlpost.models.roles import Reference, start_from, with_adapter
 from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Sampling, sample
@@ -35,6 +33,7 @@ from rlpost.trainers.arguments import epochs_to_steps, newest_checkpoint, traini
 from rlpost.trainers.heldout import HeldOut
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.seams import OwnStep, gathered
+from rlpost.trainers.sharing import Sharing, is_sharded
 from rlpost.types import Prompt, Rollout, Task, TokenBatch
 
 SCORED_FIELDS = (
@@ -59,7 +58,15 @@ class Grpo(OwnStep, GRPOTrainer):
         self.encoder, self.tasks, self.parts, self.cfg = bundle.encoder, tasks, parts, cfg
         self.rng = random.Random(args.seed)
         self.reference = Reference(self.model) if parts.reads & {"ref_logp", "ref_divergence"} else None
-        self.share = _sharing(bundle.model, str((cfg.tree.get("kernels") or {}).get("prefix", "auto")))
+        self.sharing = Sharing(
+            bundle.model,
+            bundle.encoder,
+            cfg.tree.get("kernels"),
+            parts.likelihood,
+            temperature=parts.sampling.temperature or 1.0,
+            banned=bundle.encoder.suppress,
+            sharded=is_sharded(self.accelerator),
+        )
         self.prompt_stats: dict[str, Any] = {}
         self.vllm = vllm.start(self, bundle.encoder, parts.sampling) if parts.engine == "vllm" else None
         self._cycle: list[list[rows.MicroBatch]] = []
@@ -103,15 +110,16 @@ class Grpo(OwnStep, GRPOTrainer):
             self.steps_per_cycle,
             self.args.gradient_accumulation_steps,
         )
+        trained = rows.without(credit.scored, dealt, step.silent(credit.scored, self.parts.method))
         first = sum(len(part) for part in everyone[:rank])
         cycle = [
             [
                 rows.MicroBatch(
                     [mine[kept[i] - first] for i in part],
                     rows.narrow(credit.scored, part),
-                    rows.step_counts(credit.scored, dealt, k),
+                    rows.step_counts(credit.scored, dealt, k, trained=trained),
                 )
-                for part in dealt[rank][k]
+                for part in trained[rank][k]
             ]
             for k in range(self.steps_per_cycle)
         ]
@@ -234,14 +242,7 @@ class Grpo(OwnStep, GRPOTrainer):
     def _rows(self, item: rows.MicroBatch, mask: Tensor) -> Rows:
         """Model inputs: one row per prompt where the model can and it pays, otherwise one row per completion."""
         prompts, answers = [r.prompt for r in item.rollouts], [r.tokens for r in item.rollouts]
-        device = self.accelerator.device
-        mask, temperature, banned = mask.to(device), self.parts.sampling.temperature or 1.0, self.encoder.suppress
-        if self.share and (self.share == "on" or prefix.ratio(prompts, answers) > prefix.WORTH):
-            packed = prefix.pack(self.model, self.encoder, prompts, answers, mask, device)
-            return Rows(packed.inputs, Ask(mask, temperature, banned, places=packed.places, targets=packed.targets))
-        inputs = {name: value.to(device) for name, value in self.encoder.collate(prompts, answers).items()}
-        inputs["position_ids"] = position_ids(self.model, inputs)
-        return Rows(inputs, Ask(mask, temperature, banned))
+        return self.sharing.rows(prompts, answers, mask, self.accelerator.device)
 
     def _logp(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, Tensor]:
         training = model.training
@@ -319,6 +320,7 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
                 )
 
         trainer.attach(folder, on_log=show, own=cfg.tree["trainer"])
+        trainer.sharing.tell = bar.say
         trainer.train_or_stop(resume)
         trainer.save_model(str(folder.model))
         held_out.measure("after", bar)
@@ -354,16 +356,6 @@ def _arguments(cfg: Config, folder: RunFolder, parts: Parts, tasks: int) -> GRPO
         temperature=parts.sampling.temperature or 1.0,
         max_completion_length=parts.sampling.max_tokens,
     )
-
-
-def _sharing(model: Any, wanted: str) -> str:
-    """ "on", "auto" or "" (off). Raises ModelError where `kernels.prefix=on` and the model cannot."""
-    if wanted == "off":
-        return ""
-    reason = prefix.refusal(model)
-    if reason and wanted == "on":
-        raise ModelError(f"kernels.prefix=on: {reason}; set kernels.prefix=auto")
-    return "" if reason else wanted
 
 
 def _unused(**_: Any) -> list[float]:

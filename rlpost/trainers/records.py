@@ -23,6 +23,7 @@ def step_metrics(rollouts: Sequence[Rollout], credit: Credit, stack: RewardStack
         "reward": float(shaped.mean()),
         "reward_std": float(shaped.std()) if len(own) > 1 else 0.0,
         "length": float(lengths.mean()),
+        "sampled_entropy": _surprise([rollouts[i] for i in own]),
         "cut_at_limit": sum(rollouts[i].stop == "length" for i in own) / len(own),
         "groups_without_signal": _without_signal(credit.scored),
         "rows_kept": float(len(credit.scored.mask)) / len(rollouts),
@@ -102,7 +103,7 @@ def pack(item: MicroBatch) -> dict[str, Any]:
     """A micro-batch as tensors and plain data, readable without running code; decoded media are not kept."""
     bare = [replace(r, task=replace(r.task, media=())) for r in item.rollouts]
     return {
-        "rollouts": [_simple(asdict(r)) for r in bare],
+        "rollouts": [{**_fields(r), "task": _fields(r.task), "prompt": _fields(r.prompt)} for r in bare],
         "scored": _simple(vars(item.scored)),
         "counts": asdict(item.counts),
         "logps": dict(item.logps),
@@ -120,12 +121,23 @@ def unpack(state: dict[str, Any]) -> MicroBatch:
     return MicroBatch(rollouts, Scored(**table), Counts(**state["counts"]), dict(state["logps"]))
 
 
+def _surprise(rollouts: Sequence[Rollout]) -> float:
+    """Mean of -log p of the sampled tokens: the sampling distribution's entropy, also of rows that are not scored."""
+    values = [-p for r in rollouts for p, trains in zip(r.gen_logp, r.trains, strict=True) if trains]
+    return sum(values) / len(values) if values else 0.0
+
+
 def _without_signal(table: Scored) -> float:
     groups = table.group.unique()
     if not len(groups):
         return 1.0
     silent = sum(bool((table.advantage[table.group == g] == 0).all()) for g in groups)
     return silent / len(groups)
+
+
+def _fields(record: Any) -> dict[str, Any]:
+    """Without a copy of the tensors: rows that share a prompt share its media also after a resume."""
+    return {k: _simple(v) for k, v in vars(record).items() if k not in ("task", "prompt") or isinstance(record, Task)}
 
 
 def _simple(value: Any) -> Any:

@@ -21,6 +21,7 @@ from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
 from rlpost.trainers.arguments import epochs_to_steps, training_arguments, world_size
 from rlpost.trainers.heldout import HeldOut
+from rlpost.trainers.sharing import Sharing
 from rlpost.trainers.supervised import HeldOutLoss, Part, Supervised, fit, held_out_tasks, max_bad
 from rlpost.types import Task, TokenBatch
 
@@ -37,6 +38,7 @@ class Sft(Supervised, SFTTrainer):
         self.encoder = bundle.encoder
         self.method = assemble.method(cfg.tree, objective="sft_loss")
         self.likelihood = build(cfg.tree["likelihood"])
+        self.sharing = Sharing(self.model, self.encoder, {"prefix": "off"}, self.likelihood)
         self.divergence = build(cfg.tree["divergence"]) if cfg.tree.get("divergence") else None
         self.reference = Reference(self.model) if self.method.reads() & {"ref_logp", "ref_divergence"} else None
         self.rows = self.encoded(tasks, cfg)

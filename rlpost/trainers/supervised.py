@@ -13,15 +13,15 @@ from torch import Tensor
 from rlpost.batches import MAX_BAD, Encoded, Row, picks
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError, DataError, SelfCheckError
-from rlpost.likelihood.scoring import Ask, Rows
+from rlpost.likelihood.scoring import Rows
 from rlpost.models.encode import Answer, Encoder, completion_mask
-from rlpost.models.positions import position_ids
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import Progress, progress
 from rlpost.run.tables import interval, paired
 from rlpost.step import Summed
 from rlpost.trainers.arguments import newest_checkpoint
 from rlpost.trainers.seams import OwnStep, gathered
+from rlpost.trainers.sharing import Sharing
 from rlpost.types import Counts, Prompt, Task
 
 
@@ -38,6 +38,7 @@ class Supervised(OwnStep):
 
     encoder: Encoder
     rows: Encoded
+    sharing: Sharing | None = None  # a subclass that scores tokens sets it
 
     def rows_loss(self, model: Any, part: Part) -> tuple[Tensor, dict[str, Summed]]:
         """The loss of at least one row, already divided by the counts of the whole step, and its metrics."""
@@ -98,13 +99,11 @@ class Supervised(OwnStep):
         self._seconds = seconds
 
     def scored_rows(self, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> Rows:
-        """Padded inputs of prompts with their answers; only the assistant's tokens are scored, at temperature 1."""
-        device = self.accelerator.device
-        inputs = self.encoder.collate(prompts, [answer.tokens for answer in answers])
-        inputs = {name: value.to(device) for name, value in inputs.items()}
-        inputs["position_ids"] = position_ids(self.model, inputs)
+        """Inputs of prompts with their answers; only the assistant's tokens are scored, at temperature 1."""
         mask = completion_mask([a.tokens for a in answers], [a.trains for a in answers])
-        return Rows(inputs, Ask(mask.to(device)))
+        if self.sharing is None:
+            raise SelfCheckError(f"{type(self).__name__} scores no tokens")
+        return self.sharing.rows(prompts, [a.tokens for a in answers], mask, self.accelerator.device)
 
     def idle_tokens(self, model: Any) -> Tensor:
         """`idle` of a model that scores tokens."""
@@ -203,6 +202,8 @@ def fit(
                 bar.update(number, {"loss": metrics["loss"], "tok/s": speed})
 
         trainer.attach(folder, on_log=show, own=cfg.tree["trainer"])
+        if trainer.sharing is not None:
+            trainer.sharing.tell = bar.say
         for one in measures:
             one.measure("before", bar)
         clock[0] = time.monotonic()
