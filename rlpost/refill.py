@@ -21,5 +21,6 @@ def fill(
         n = min(missing, max_draws * wanted - asked)
         draws.append(draw(n))
         asked += n
-        missing = wanted - staying(draws)
+        if asked < max_draws * wanted:
+            missing = wanted - staying(draws)
     return draws

@@ -88,6 +88,12 @@ def of_rollouts(model: Any, encoder: Encoder, rollouts: Sequence[Rollout], rows:
     return found
 
 
+def note(model: Any, encoder: Encoder, rollouts: Sequence[Rollout], rows: int) -> None:
+    """Write each rollout's concentration into its `info`, from where it reaches the outcomes."""
+    for rollout, value in zip(rollouts, of_rollouts(model, encoder, rollouts, rows), strict=True):
+        rollout.info["angle"] = value
+
+
 def shared_ends(texts: Sequence[Sequence[int]]) -> tuple[int, int]:
     """How many tokens all texts begin with, and with how many others all end; one text shares nothing."""
     if len(texts) < 2:
