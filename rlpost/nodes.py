@@ -9,7 +9,7 @@ from typing import Any
 from rlpost.errors import ConfigError
 
 RESERVED = frozenset({"_target_", "weight", "coef", "when", "aggregate", "renormalise"})
-ROLLOUT_RESERVED = frozenset({"num_generations", "max_tokens", "temperature", "top_p", "top_k", "engine"})
+ROLLOUT_RESERVED = frozenset({"num_generations", "max_tokens", "temperature", "top_p", "top_k", "engine", "max_draws"})
 
 
 def build(node: dict[str, Any]) -> Callable[..., Any] | Any:

@@ -54,6 +54,16 @@ def light(rollout: Rollout) -> Rollout:
     return replace(rollout, prompt=Prompt([]), task=replace(rollout.task, media=()))
 
 
+Draw = tuple[list[Rollout], list[list[Rollout]]]
+
+
+def joined(draws: Sequence[Draw]) -> Draw:
+    """Several draws as one: this rank's own rollouts, and the light ones of each rank, both in order."""
+    return [r for own, _ in draws for r in own], [
+        [r for part in parts for r in part] for parts in zip(*(ranks for _, ranks in draws), strict=True)
+    ]
+
+
 @dataclass
 class MicroBatch:
     """Whole groups of one rank with the counts of the optimizer step they belong to, and what was scored beforehand."""
@@ -138,6 +148,7 @@ def outcomes(table: Scored, credit: Credit, rollouts: Sequence[Rollout], step: i
     for rows in rows_of.values():
         rewards = total[rows].double()
         task = rollouts[rows[0]].task
+        angles = [rollouts[row].info["angle"] for row in rows if "angle" in rollouts[row].info]
         found.append(
             Outcome(
                 task_id=task.id,
@@ -149,6 +160,7 @@ def outcomes(table: Scored, credit: Credit, rollouts: Sequence[Rollout], step: i
                 step=step,
                 advantages=tuple(float(row_advantage[row]) for row in rows),
                 tags=task.tags,
+                angle=sum(angles) / len(angles) if angles else None,
             )
         )
     return found

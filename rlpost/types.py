@@ -202,7 +202,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the curriculum learns of one group of completions of one task."""
+    """What the curriculum learns of one group of completions of one task.
+
+    `angle` is the mean angle concentration of its rows (likelihood/angle.py), None unless the curriculum names it in
+    `outcome_fields`: it costs a forward pass.
+    """
 
     task_id: str
     n: int
@@ -213,6 +217,7 @@ class Outcome:
     step: int
     advantages: tuple[float, ...] = ()
     tags: tuple[str, ...] = ()
+    angle: float | None = None
 
 
 def nan_to(values: Tensor, other: float) -> Tensor:

@@ -37,9 +37,10 @@ ROLLOUT_TYPES = {
     "temperature": "float",
     "top_p": "float",
     "top_k": "int",
+    "max_draws": "int",
     "engine": "str",
 }
-AT_LEAST = {"num_generations": 1, "max_tokens": 1, "temperature": 0, "top_p": 0, "top_k": 0}
+AT_LEAST = {"num_generations": 1, "max_tokens": 1, "temperature": 0, "top_p": 0, "top_k": 0, "max_draws": 1}
 # What a plain language-model batch of `rlpost sft` holds; the other fields of a TokenBatch belong to rollouts.
 SFT_FIELDS = ("tokens", "mask", "logp", "entropy", "ref_logp", "ref_divergence", "group", "length", "weight")
 

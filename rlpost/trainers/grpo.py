@@ -18,9 +18,11 @@ from rlpost import rows, step
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError
 from rlpost.fields import needed
+from rlpost.likelihood import angle
 from rlpost.likelihood.scoring import Ask, Rows, against, teach
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, start_from, with_adapter
+from rlpost.refill import fill
 from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Sampling, sample
 from rlpost.run import checkpoint
@@ -34,7 +36,7 @@ from rlpost.trainers.heldout import HeldOut
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.seams import OwnStep, gathered
 from rlpost.trainers.sharing import Sharing, is_sharded
-from rlpost.types import Prompt, Rollout, Task, TokenBatch
+from rlpost.types import Prompt, Rollout, Scored, Task, TokenBatch
 
 SCORED_FIELDS = (
     "group", "gen_logp", "reward", "length", "role", "stop", "turn", "trajectory", "index", "age", "span", "source",
@@ -89,19 +91,10 @@ class Grpo(OwnStep, GRPOTrainer):
         start = time.perf_counter()
         stack = self.parts.stack.at(number, self._progress(number))
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        with self.phase("generate"):
-            mine = self._rollouts(number, rank, ranks)
-        with self.phase("reward"):
-            self._context(number).score(mine)
-        everyone = gathered([rows.light(r) for r in mine], self.accelerator)
+        mine, everyone = self._drawn(number, rank, ranks)
         everything = [r for part in everyone for r in part]
         rank_of = [i for i, part in enumerate(everyone) for _ in part]
-        table = rows.scored(everything, stack, version=number)
-        with self.phase("score"):
-            parts = gathered(self._before_credit(mine), self.accelerator)
-        for name in parts[0]:
-            table = replace(table, **{name: rows.padded([row for part in parts for row in part[name]], 0.0)})
-        credit = step.score(table, self.parts.method, step=number, progress=self._progress(number))
+        table, credit = self._credit(number, mine, everything)
         kept = credit.keep.nonzero()[:, 0].tolist()
         dealt = rows.deal(
             credit.scored,
@@ -136,13 +129,42 @@ class Grpo(OwnStep, GRPOTrainer):
         self.parts.curriculum.observe(found, metrics)
         return cycle
 
-    def _rollouts(self, number: int, rank: int, ranks: int) -> list[Rollout]:
+    def _drawn(self, number: int, rank: int, ranks: int) -> tuple[list[Rollout], list[list[Rollout]]]:
+        """This rank's rollouts, and those of each rank without media; drawn again until enough groups stay."""
         per_step = self.parts.rows_per_micro_batch * self.args.gradient_accumulation_steps * ranks
         wanted = per_step * self.steps_per_cycle // self.parts.num_generations
-        picked = self.parts.curriculum.pick(wanted, self.rng)
-        chosen = [self.tasks[i] for i in picked]
-        share = [chosen[i] for i in range(rank * wanted // ranks, (rank + 1) * wanted // ranks)]
-        return self.parts.collect(share, self._context(number))
+        context = self._context(number)
+        angles = "angle" in getattr(self.parts.curriculum, "outcome_fields", ())
+
+        def draw(n: int) -> tuple[list[Rollout], list[list[Rollout]]]:
+            n = max(n, min(ranks, wanted))  # every rank takes part in every round
+            chosen = [self.tasks[i] for i in self.parts.curriculum.pick(n, self.rng)]
+            with self.phase("generate"):
+                mine = self.parts.collect(chosen[rank * n // ranks : (rank + 1) * n // ranks], context)
+            with self.phase("reward"):
+                context.score(mine)
+            if angles:
+                with self.phase("score"):
+                    angle.note(self.model, self.encoder, mine, self.parts.rows_per_micro_batch)
+            return mine, gathered([rows.light(r) for r in mine], self.accelerator)
+
+        def staying(draws: Sequence[Any]) -> int:
+            mine, everyone = rows.joined(draws)
+            credit = self._credit(number, mine, [r for part in everyone for r in part])[1]
+            return len(credit.scored.group.unique())
+
+        return rows.joined(fill(wanted, draw, staying, max_draws=self.parts.max_draws))
+
+    def _credit(
+        self, number: int, mine: Sequence[Rollout], everything: Sequence[Rollout]
+    ) -> tuple[Scored, step.Credit]:
+        """The table of all rollouts and their credit."""
+        table = rows.scored(everything, self.parts.stack.at(number, self._progress(number)), version=number)
+        with self.phase("score"):
+            parts = gathered(self._before_credit(mine), self.accelerator)
+        for name in parts[0]:
+            table = replace(table, **{name: rows.padded([row for part in parts for row in part[name]], 0.0)})
+        return table, step.score(table, self.parts.method, step=number, progress=self._progress(number))
 
     def _progress(self, number: int) -> float:
         """The share of the run that is done at the start of an optimizer step."""
@@ -300,6 +322,8 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     args = _arguments(cfg, folder, parts, len(tasks))
     held_out = HeldOut(cfg, bundle, parts.stack, parts.sampling)
     resume = newest_checkpoint(cfg, folder)
+    if not resume and hasattr(parts.curriculum, "prepare"):  # a checkpoint holds what it found
+        parts.curriculum.prepare(bundle.model, bundle.encoder)
     trainer = Grpo(bundle, cfg, args, tasks, parts)
     limit = parts.sampling.max_tokens
     start = checkpoint.step_of(resume) if resume else 0

@@ -24,6 +24,7 @@ class Parts:
         self.engine = _engine(str(tree["rollout"].get("engine", "transformers")))
         self.sampling = assemble.sampling(tree["rollout"])
         self.num_generations = int(tree["rollout"]["num_generations"])
+        self.max_draws = int(tree["rollout"].get("max_draws") or 1)
         self.rows_per_micro_batch = int(tree["trainer"]["per_device_train_batch_size"])
         self.divergence = build(tree["divergence"]) if tree.get("divergence") else None
         self.reads = self.method.reads()
