@@ -259,7 +259,7 @@ def _pick_role(text: str, override: Override, request: _Request) -> None:
     if not (override.package or "").startswith("models."):
         request.faults.append(f"{text!r}: a scorer is picked for a role, such as scorer@models.judge={name}")
     elif not isinstance(name, str) or name not in legal:
-        hint = catalogue.near(name, legal) or f"; there are {', '.join(legal)}"
+        hint = catalogue.near(str(name), legal) or f"; there are {', '.join(legal)}"
         request.faults.append(f"unknown scorer {name!r}{hint}")
     else:
         request.picks.append(f"+scorer@{override.package}={name}")

@@ -84,9 +84,9 @@ class Method:
 def silent(scored: Scored, method: Method) -> Tensor:
     """(N,) bool: rows of groups that cannot change any weight, so that the model need not look at them.
 
-    Where every term of the loss reads the advantage as a factor, a group whose advantage is 0 everywhere has no gradient, and whole
-    groups do not see each other; so the gradient is the same without them, as long as counts still have them. A plug-in
-    that does look across groups within a micro-batch says so with an attribute `couples_rows = True`.
+    Where every term of the loss reads the advantage as a factor, a group whose advantage is 0 everywhere has no
+    gradient, and whole groups do not see each other; so the gradient is the same without them, as long as counts still
+    have them. A plug-in that looks across groups within a micro-batch says so with an attribute `couples_rows = True`.
     """
     active = [t for t in method.terms if callable(t.coef) or t.coef]
     credited = all("advantage" in reads(t.loss) and not is_regression(t.loss) for t in active)

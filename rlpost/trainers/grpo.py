@@ -3,7 +3,6 @@
 import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from statistics import mean
 from typing import Any
 
@@ -12,38 +11,32 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
-from trl.models.utils import unwrap_model_for_generation
 
 from rlpost import rows, step
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError
-from rlpost.fields import needed
-from rlpost.likelihood import angle
 from rlpost.likelihood.scoring import Ask, Rows, against, teach
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, start_from, with_adapter
-from rlpost.refill import fill
-from rlpost.rollout.context import Context
-from rlpost.rollout.engine import Sampling, sample
 from rlpost.run import checkpoint
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import progress
-from rlpost.run.thumbnails import strip
 from rlpost.step import Summed
 from rlpost.trainers import records, vllm
 from rlpost.trainers.arguments import epochs_to_steps, newest_checkpoint, training_arguments, world_size
+from rlpost.trainers.collect import Collects
 from rlpost.trainers.heldout import HeldOut
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.seams import OwnStep, gathered
 from rlpost.trainers.sharing import Sharing, is_sharded
-from rlpost.types import Prompt, Rollout, Scored, Task, TokenBatch
+from rlpost.types import Prompt, Task, TokenBatch
 
 SCORED_FIELDS = (
     "group", "gen_logp", "reward", "length", "role", "stop", "turn", "trajectory", "index", "age", "span", "source",
 )  # fmt: skip
 
 
-class Grpo(OwnStep, GRPOTrainer):
+class Grpo(Collects, OwnStep, GRPOTrainer):
     """Picks tasks, collects rollouts, scores them and trains on whole groups of any size."""
 
     def __init__(self, bundle: Bundle, cfg: Config, args: GRPOConfig, tasks: Sequence[Task], parts: Parts):
@@ -72,6 +65,7 @@ class Grpo(OwnStep, GRPOTrainer):
         self.prompt_stats: dict[str, Any] = {}
         self.vllm = vllm.start(self, bundle.encoder, parts.sampling) if parts.engine == "vllm" else None
         self._cycle: list[list[rows.MicroBatch]] = []
+        self._means: dict[str, float] = {}
 
     # --- the cycle: rollouts serve `steps` optimizer steps, `num_iterations` times ---------------------------------
 
@@ -85,139 +79,27 @@ class Grpo(OwnStep, GRPOTrainer):
         place = number % (self.steps_per_cycle * self.args.num_iterations)
         if place == 0 or not self._cycle:
             self._cycle = self._collect(number)
-        return self._cycle[place % self.steps_per_cycle]
+        items = self._cycle[place % self.steps_per_cycle]
+        self._means = self._measure(items) if self.parts.method.measured else {}
+        return items
 
-    def _collect(self, number: int) -> list[list[rows.MicroBatch]]:
-        start = time.perf_counter()
-        stack = self.parts.stack.at(number, self._progress(number))
-        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
-        mine, everyone = self._drawn(number, rank, ranks)
-        everything = [r for part in everyone for r in part]
-        rank_of = [i for i, part in enumerate(everyone) for _ in part]
-        table, credit = self._credit(number, mine, everything)
-        kept = credit.keep.nonzero()[:, 0].tolist()
-        dealt = rows.deal(
-            credit.scored,
-            [rank_of[i] for i in kept],
-            ranks,
-            self.steps_per_cycle,
-            self.args.gradient_accumulation_steps,
-        )
-        trained = rows.without(credit.scored, dealt, step.silent(credit.scored, self.parts.method))
-        first = sum(len(part) for part in everyone[:rank])
-        cycle = [
-            [
-                rows.MicroBatch(
-                    [mine[kept[i] - first] for i in part],
-                    rows.narrow(credit.scored, part),
-                    rows.step_counts(credit.scored, dealt, k, trained=trained),
+    def _measure(self, items: Sequence[rows.MicroBatch]) -> dict[str, float]:
+        """The means over the whole step that coefficients read: a pass without a gradient, summed over the ranks."""
+        names = [term.name for term in self.parts.method.measured]
+        mine = torch.zeros(len(names), dtype=torch.float64)
+        number = self.state.global_step
+        training = self.model.training
+        self.model.eval()
+        with self.phase("measure"), torch.no_grad():
+            for item in (item for item in items if item.rollouts):
+                batch = self._batch(self.model, item)
+                found = step.measure(
+                    batch, self.parts.method, item.counts, step=number, progress=self._progress(number)
                 )
-                for part in trained[rank][k]
-            ]
-            for k in range(self.steps_per_cycle)
-        ]
-        if self.steps_per_cycle * self.args.num_iterations > 1:
-            with self.phase("score"):
-                for item in (item for micro in cycle for item in micro if item.rollouts):
-                    item.logps["old_logp"], item.logps["old_entropy"] = self._logp(self.model, item)
-        metrics = records.step_metrics(everything, credit, stack, time.perf_counter() - start)
-        if self.accelerator.is_main_process:
-            self.record(metrics)
-            pictures = self._pictures(mine)
-            self.folder.rollouts(records.rollout_records(everything, credit, stack, number + 1, pictures))
-        found = rows.outcomes(table, credit, everything, number)
-        self.parts.curriculum.observe(found, metrics)
-        return cycle
-
-    def _drawn(self, number: int, rank: int, ranks: int) -> tuple[list[Rollout], list[list[Rollout]]]:
-        """This rank's rollouts, and those of each rank without media; drawn again until enough groups stay."""
-        per_step = self.parts.rows_per_micro_batch * self.args.gradient_accumulation_steps * ranks
-        wanted = per_step * self.steps_per_cycle // self.parts.num_generations
-        context = self._context(number)
-        angles = "angle" in getattr(self.parts.curriculum, "outcome_fields", ())
-
-        def draw(n: int) -> tuple[list[Rollout], list[list[Rollout]]]:
-            n = max(n, min(ranks, wanted))  # every rank takes part in every round
-            chosen = [self.tasks[i] for i in self.parts.curriculum.pick(n, self.rng)]
-            with self.phase("generate"):
-                mine = self.parts.collect(chosen[rank * n // ranks : (rank + 1) * n // ranks], context)
-            with self.phase("reward"):
-                context.score(mine)
-            if angles:
-                with self.phase("score"):
-                    angle.note(self.model, self.encoder, mine, self.parts.rows_per_micro_batch)
-            return mine, gathered([rows.light(r) for r in mine], self.accelerator)
-
-        def staying(draws: Sequence[Any]) -> int:
-            mine, everyone = rows.joined(draws)
-            credit = self._credit(number, mine, [r for part in everyone for r in part])[1]
-            return len(credit.scored.group.unique())
-
-        return rows.joined(fill(wanted, draw, staying, max_draws=self.parts.max_draws))
-
-    def _credit(
-        self, number: int, mine: Sequence[Rollout], everything: Sequence[Rollout]
-    ) -> tuple[Scored, step.Credit]:
-        """The table of all rollouts and their credit."""
-        table = rows.scored(everything, self.parts.stack.at(number, self._progress(number)), version=number)
-        with self.phase("score"):
-            parts = gathered(self._before_credit(mine), self.accelerator)
-        for name in parts[0]:
-            table = replace(table, **{name: rows.padded([row for part in parts for row in part[name]], 0.0)})
-        return table, step.score(table, self.parts.method, step=number, progress=self._progress(number))
-
-    def _progress(self, number: int) -> float:
-        """The share of the run that is done at the start of an optimizer step."""
-        return number / max(1, self.args.max_steps)
-
-    def _context(self, number: int) -> Context:
-        seed = self.args.seed * 1_000_003 + number * 1_009 + self.accelerator.process_index
-        generator = torch.Generator(device=self.accelerator.device).manual_seed(seed % (1 << 63))
-
-        def engine(prompts: Sequence[Prompt], n: int, how: Sampling) -> list[Any]:
-            if self.vllm is not None:
-                self.vllm.sync(number)
-                return self.vllm(prompts, n, how)
-            with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
-                return sample(model, self.encoder, prompts, n, how, generator)
-
-        return Context(
-            engine=engine,
-            encoder=self.encoder,
-            stack=self.parts.stack.at(number, self._progress(number)),
-            sampling=self.parts.sampling,
-            num_generations=self.parts.num_generations,
-            rng=random.Random(seed),
-            step=number,
-            progress=self._progress(number),
-            version=number,
-            prompts=self.prompt_stats,
-            names=f"{number}.{self.accelerator.process_index}",
-        )
-
-    def _pictures(self, rollouts: Sequence[Rollout]) -> list[str]:
-        """Small pictures of the first rollout's medium, for the report."""
-        if not rollouts or not rollouts[0].task.media or self.encoder.media is None:
-            return []
-        return strip(self.encoder.media.clip(rollouts[0].task.media[0]).frames)
-
-    def _before_credit(self, mine: Sequence[Rollout]) -> dict[str, list[list[float]]]:
-        """Log-probabilities that shaping, keep or the advantage read, per row; nothing where none of them does."""
-        wanted = needed(self.parts.method.scoring_plugins()) & {"old_logp", "old_entropy", "ref_logp"}
-        found: dict[str, list[list[float]]] = {name: [] for name in sorted(wanted)}
-        size = self.parts.rows_per_micro_batch
-        for chunk in (mine[i : i + size] for i in range(0, len(mine) if wanted else 0, size)):
-            table = rows.scored(chunk, self.parts.stack)
-            item = rows.MicroBatch(list(chunk), table, step.counts(table))
-            values: dict[str, Tensor] = dict(
-                zip(("old_logp", "old_entropy"), self._logp(self.model, item), strict=True)
-            )
-            if "ref_logp" in wanted and self.reference is not None:
-                with self.reference.use() as model:
-                    values["ref_logp"] = self._logp(model, item)[0]
-            for name in found:
-                found[name] += [row[: len(r.tokens)].tolist() for row, r in zip(values[name], chunk, strict=True)]
-        return found
+                mine += torch.stack([found[name].double().cpu() for name in names])
+        self.model.train(training)
+        total = torch.stack(gathered(mine, self.accelerator)).sum(0)
+        return dict(zip(names, total.tolist(), strict=True))
 
     # --- the loss of a micro-batch ---------------------------------------------------------------------------------
 
@@ -225,13 +107,22 @@ class Grpo(OwnStep, GRPOTrainer):
         """Score the rows with the current policy and hand them to the pure step."""
         if not item.rollouts:
             return self._no_rows(model), {}
+        batch, number = self._batch(model, item), self.state.global_step
+        loss, metrics = step.loss(
+            batch, self.parts.method, item.counts, step=number, progress=self._progress(number), means=self._means
+        )
+        metrics["entropy"] = Summed((batch.entropy.detach() * batch.mask).sum(), batch.mask.sum())
+        return loss, metrics
+
+    def _batch(self, model: Any, item: rows.MicroBatch) -> TokenBatch:
+        """The record that the pure step reads: the rows scored with a policy, beside what was scored beforehand."""
         inputs = self._rows(item, item.scored.mask)
         extra = self._frozen(item, inputs)
         if "divergence" in extra:
             inputs = extra.pop("divergence")
         found = self.parts.likelihood(model, inputs)
         table, device = item.scored, found.logp.device
-        batch = TokenBatch(
+        return TokenBatch(
             tokens=table.tokens.to(device),
             mask=table.mask.to(device),
             logp=found.logp,
@@ -243,10 +134,6 @@ class Grpo(OwnStep, GRPOTrainer):
             advantage=table.advantage.to(device),
             **{name: _to(getattr(table, name), device) for name in SCORED_FIELDS},
         )
-        number = self.state.global_step
-        loss, metrics = step.loss(batch, self.parts.method, item.counts, step=number, progress=self._progress(number))
-        metrics["entropy"] = Summed((batch.entropy.detach() * batch.mask).sum(), batch.mask.sum())
-        return loss, metrics
 
     def _frozen(self, item: rows.MicroBatch, inputs: Rows) -> dict[str, Any]:
         """What the reference says of the rows; it never changes, so it is computed once per micro-batch."""

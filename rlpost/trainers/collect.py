@@ -1,0 +1,180 @@
+"""The first half of a GRPO step: pick tasks, collect rollouts, score them, and deal whole groups to micro-batches."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.models.utils import unwrap_model_for_generation
+
+from rlpost import rows, step
+from rlpost.fields import needed
+from rlpost.likelihood import angle
+from rlpost.models.encode import Encoder
+from rlpost.models.roles import Reference
+from rlpost.refill import fill
+from rlpost.rollout.context import Context
+from rlpost.rollout.engine import Sampling, sample
+from rlpost.run.folder import RunFolder
+from rlpost.run.thumbnails import strip
+from rlpost.trainers import records
+from rlpost.trainers.parts import Parts
+from rlpost.trainers.seams import gathered
+from rlpost.types import Prompt, Rollout, Scored, Task
+
+
+class Collects:
+    """Mixin of the GRPO trainer: `_collect` gives the micro-batches of a cycle of optimizer steps."""
+
+    # What the trainer provides.
+    args: Any
+    model: Any
+    model_wrapped: Any
+    accelerator: Any
+    folder: RunFolder
+    encoder: Encoder
+    tasks: Sequence[Task]
+    parts: Parts
+    rng: random.Random
+    prompt_stats: dict[str, Any]
+    reference: Reference | None
+    vllm: Any
+    steps_per_cycle: Any
+    phase: Callable[..., Any]
+    record: Callable[..., None]
+    _logp: Callable[..., tuple[Tensor, Tensor]]
+
+    def _collect(self, number: int) -> list[list[rows.MicroBatch]]:
+        start = time.perf_counter()
+        stack = self.parts.stack.at(number, self._progress(number))
+        rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
+        mine, everyone = self._drawn(number, rank, ranks)
+        everything = [r for part in everyone for r in part]
+        rank_of = [i for i, part in enumerate(everyone) for _ in part]
+        table, credit = self._credit(number, mine, everything)
+        kept = credit.keep.nonzero()[:, 0].tolist()
+        dealt = rows.deal(
+            credit.scored,
+            [rank_of[i] for i in kept],
+            ranks,
+            self.steps_per_cycle,
+            self.args.gradient_accumulation_steps,
+        )
+        trained = rows.without(credit.scored, dealt, step.silent(credit.scored, self.parts.method))
+        first = sum(len(part) for part in everyone[:rank])
+        cycle = [
+            [
+                rows.MicroBatch(
+                    [mine[kept[i] - first] for i in part],
+                    rows.narrow(credit.scored, part),
+                    rows.step_counts(credit.scored, dealt, k, trained=trained),
+                )
+                for part in trained[rank][k]
+            ]
+            for k in range(self.steps_per_cycle)
+        ]
+        if self.steps_per_cycle * self.args.num_iterations > 1:
+            with self.phase("score"):
+                for item in (item for micro in cycle for item in micro if item.rollouts):
+                    item.logps["old_logp"], item.logps["old_entropy"] = self._logp(self.model, item)
+        metrics = records.step_metrics(everything, credit, stack, time.perf_counter() - start)
+        if self.accelerator.is_main_process:
+            self.record(metrics)
+            pictures = self._pictures(mine)
+            self.folder.rollouts(records.rollout_records(everything, credit, stack, number + 1, pictures))
+        found = rows.outcomes(table, credit, everything, number)
+        self.parts.curriculum.observe(found, metrics)
+        return cycle
+
+    def _drawn(self, number: int, rank: int, ranks: int) -> tuple[list[Rollout], list[list[Rollout]]]:
+        """This rank's rollouts, and those of each rank without media; drawn again until enough groups stay."""
+        per_step = self.parts.rows_per_micro_batch * self.args.gradient_accumulation_steps * ranks
+        wanted = per_step * self.steps_per_cycle // self.parts.num_generations
+        context = self._context(number)
+        angles = "angle" in getattr(self.parts.curriculum, "outcome_fields", ())
+
+        def draw(n: int) -> tuple[list[Rollout], list[list[Rollout]]]:
+            n = max(n, min(ranks, wanted))  # every rank takes part in every round
+            chosen = [self.tasks[i] for i in self.parts.curriculum.pick(n, self.rng)]
+            with self.phase("generate"):
+                mine = self.parts.collect(chosen[rank * n // ranks : (rank + 1) * n // ranks], context)
+            with self.phase("reward"):
+                context.score(mine)
+            if angles:
+                with self.phase("score"):
+                    angle.note(self.model, self.encoder, mine, self.parts.rows_per_micro_batch)
+            return mine, gathered([rows.light(r) for r in mine], self.accelerator)
+
+        def staying(draws: Sequence[Any]) -> int:
+            mine, everyone = rows.joined(draws)
+            credit = self._credit(number, mine, [r for part in everyone for r in part])[1]
+            return len(credit.scored.group.unique())
+
+        return rows.joined(fill(wanted, draw, staying, max_draws=self.parts.max_draws))
+
+    def _credit(
+        self, number: int, mine: Sequence[Rollout], everything: Sequence[Rollout]
+    ) -> tuple[Scored, step.Credit]:
+        """The table of all rollouts and their credit."""
+        table = rows.scored(everything, self.parts.stack.at(number, self._progress(number)), version=number)
+        with self.phase("score"):
+            parts = gathered(self._before_credit(mine), self.accelerator)
+        for name in parts[0]:
+            table = replace(table, **{name: rows.padded([row for part in parts for row in part[name]], 0.0)})
+        return table, step.score(table, self.parts.method, step=number, progress=self._progress(number))
+
+    def _progress(self, number: int) -> float:
+        """The share of the run that is done at the start of an optimizer step."""
+        return number / max(1, self.args.max_steps)
+
+    def _context(self, number: int) -> Context:
+        seed = self.args.seed * 1_000_003 + number * 1_009 + self.accelerator.process_index
+        generator = torch.Generator(device=self.accelerator.device).manual_seed(seed % (1 << 63))
+
+        def engine(prompts: Sequence[Prompt], n: int, how: Sampling) -> list[Any]:
+            if self.vllm is not None:
+                self.vllm.sync(number)
+                return self.vllm(prompts, n, how)
+            with unwrap_model_for_generation(self.model_wrapped, self.accelerator) as model:
+                return sample(model, self.encoder, prompts, n, how, generator)
+
+        return Context(
+            engine=engine,
+            encoder=self.encoder,
+            stack=self.parts.stack.at(number, self._progress(number)),
+            sampling=self.parts.sampling,
+            num_generations=self.parts.num_generations,
+            rng=random.Random(seed),
+            step=number,
+            progress=self._progress(number),
+            version=number,
+            prompts=self.prompt_stats,
+            names=f"{number}.{self.accelerator.process_index}",
+        )
+
+    def _pictures(self, rollouts: Sequence[Rollout]) -> list[str]:
+        """Small pictures of the first rollout's medium, for the report."""
+        if not rollouts or not rollouts[0].task.media or self.encoder.media is None:
+            return []
+        return strip(self.encoder.media.clip(rollouts[0].task.media[0]).frames)
+
+    def _before_credit(self, mine: Sequence[Rollout]) -> dict[str, list[list[float]]]:
+        """Log-probabilities that shaping, keep or the advantage read, per row; nothing where none of them does."""
+        wanted = needed(self.parts.method.scoring_plugins()) & {"old_logp", "old_entropy", "ref_logp"}
+        found: dict[str, list[list[float]]] = {name: [] for name in sorted(wanted)}
+        size = self.parts.rows_per_micro_batch
+        for chunk in (mine[i : i + size] for i in range(0, len(mine) if wanted else 0, size)):
+            table = rows.scored(chunk, self.parts.stack)
+            item = rows.MicroBatch(list(chunk), table, step.counts(table))
+            values: dict[str, Tensor] = dict(
+                zip(("old_logp", "old_entropy"), self._logp(self.model, item), strict=True)
+            )
+            if "ref_logp" in wanted and self.reference is not None:
+                with self.reference.use() as model:
+                    values["ref_logp"] = self._logp(model, item)[0]
+            for name in found:
+                found[name] += [row[: len(r.tokens)].tolist() for row, r in zip(values[name], chunk, strict=True)]
+        return found
