@@ -28,7 +28,7 @@ run: setup ## train the embedded model with GRPO; RECIPE=video_r1 for another re
 	$(BIN)/rlpost grpo $(if $(RECIPE),recipe=$(RECIPE)) $(ARGS)
 
 test: setup ## all tests
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: setup ## formatting, lint, types, file and function lengths
 	$(BIN)/ruff format --check rlpost tests scripts

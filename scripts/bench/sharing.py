@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rlpost.kernels import prefix
+from rlpost.kernels.layout import Layout
 from rlpost.likelihood import scoring
 from rlpost.likelihood.causal import causal
 from rlpost.likelihood.scoring import Ask, Rows, teach
@@ -183,9 +184,7 @@ def _spoiled(rows: Rows, group: Group, how: str) -> Rows:
     elif how == "late":  # a completion starts one position late, as when the visual offset is forgotten
         places[..., start:] += 1
     elif how == "causal":  # a completion sees those before it
-        inputs["attention_mask"] = torch.ones(length, length, dtype=torch.bool).tril()[None, None]
-        ask = replace(rows.ask, **({"layout": None} if hasattr(rows.ask, "layout") else {}))
-        return Rows(inputs, ask)
+        return Rows(inputs, replace(rows.ask, layout=Layout((length,), ((),))))
     return Rows(inputs | {"position_ids": places}, rows.ask)
 
 
