@@ -23,7 +23,7 @@ from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
 from rlpost.trainers.arguments import epochs_to_steps, training_arguments, world_size
 from rlpost.trainers.heldout import HeldOut
-from rlpost.trainers.sharing import Sharing, is_sharded
+from rlpost.trainers.sharing import Sharing
 from rlpost.trainers.supervised import HeldOutLoss, HeldOutPairs, Part, Supervised, fit, held_out_tasks, max_bad
 from rlpost.types import PairBatch, Task
 
@@ -51,8 +51,9 @@ class Dpo(Supervised, DPOTrainer):
         self.encoder = bundle.encoder
         self.preference = build(cfg.tree["preference"])
         self.likelihood = build(cfg.tree["likelihood"])
-        sharded = is_sharded(self.accelerator)
-        self.sharing = Sharing(self.model, self.encoder, cfg.tree.get("kernels"), self.likelihood, sharded=sharded)
+        self.sharing = Sharing(
+            self.model, self.encoder, cfg.tree.get("kernels"), self.likelihood, accelerator=self.accelerator
+        )
         self.reference = Reference(self.model) if REFERENCE & set(reads(self.preference)) else None
         self.rows = self.encoded(tasks, cfg)
 

@@ -28,7 +28,7 @@ from rlpost.trainers.collect import Collects
 from rlpost.trainers.heldout import HeldOut
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.seams import OwnStep, gathered
-from rlpost.trainers.sharing import Sharing, is_sharded
+from rlpost.trainers.sharing import Sharing
 from rlpost.types import Prompt, Task, TokenBatch
 
 SCORED_FIELDS = (
@@ -60,7 +60,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
             parts.likelihood,
             temperature=parts.sampling.temperature or 1.0,
             banned=bundle.encoder.suppress,
-            sharded=is_sharded(self.accelerator),
+            accelerator=self.accelerator,
         )
         self.prompt_stats: dict[str, Any] = {}
         self.vllm = vllm.start(self, bundle.encoder, parts.sampling) if parts.engine == "vllm" else None

@@ -34,7 +34,7 @@ class Sharing:
         *,
         temperature: float = 1.0,
         banned: Sequence[int] = (),
-        sharded: bool = False,
+        accelerator: Any = None,
     ):
         settings = settings or {}
         self.model, self.encoder, self.likelihood = model, encoder, likelihood
@@ -47,7 +47,12 @@ class Sharing:
         if self.reason and self.wanted == "on":
             raise ModelError(f"kernels.prefix=on: {self.reason}; or set kernels.prefix=auto")
         # Parameters that are spread over devices cannot be gone through by one rank alone.
-        self._proved, self._told = sharded, self.wanted == "off"
+        spread = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+        self._proved = accelerator is not None and accelerator.distributed_type in spread
+        self._told = self.wanted == "off"
+        # Under autocast the parameters' own dtype says nothing about rounding.
+        mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        self._precision = mixed.get(getattr(accelerator, "mixed_precision", ""), model.dtype)
         self.tokens = {"given": 0, "computed": 0}
 
     def rows(
@@ -104,15 +109,10 @@ class Sharing:
         try:
             layouts = [make(some, cut, part, device) for make in (self._packed, self._padded)]
             gap = parity.gap(self.model, self.likelihood, *layouts)
-            problem = gap.problem(self.model.dtype)
+            problem = gap.problem(self._precision)
         except (NotImplementedError, TypeError, SelfCheckError) as error:
             problem = f"{type(self.model).__name__} cannot share prompts ({error})"
         self._proved = True
         if problem and self.wanted == "on":
             raise SelfCheckError(f"kernels.prefix=on: {problem}; set kernels.prefix=off")
         self.reason = problem
-
-
-def is_sharded(accelerator: Any) -> bool:
-    """Whether parameters are spread over devices (FSDP, DeepSpeed)."""
-    return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)

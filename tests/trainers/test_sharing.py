@@ -4,11 +4,12 @@ import io
 
 import pytest
 import torch
+from accelerate import DistributedType
 
 from rlpost import rows, step
 from rlpost.config import build, compose
 from rlpost.errors import ModelError, SelfCheckError
-from rlpost.kernels import attention, prefix
+from rlpost.kernels import attention, parity, prefix
 from rlpost.run.folder import RunFolder
 from rlpost.trainers import grpo
 from rlpost.trainers.records import pack, unpack
@@ -117,6 +118,36 @@ def _one_token_late(own, kept, layout, group, window, scaling):
 
 
 STOCK = attention._completions
+
+
+class Spread:
+    """An accelerator whose parameters lie on several devices."""
+
+    distributed_type = DistributedType.FSDP
+    mixed_precision = "bf16"
+
+
+def test_spread_parameters_are_not_gone_through(monkeypatch):
+    from rlpost.likelihood.causal import causal
+
+    monkeypatch.setattr(parity, "gap", lambda *_: pytest.fail("one rank alone went through the parameters"))
+    case = families.case("llama", exact=False)
+    one = Sharing(case.model, case.encoder, {"prefix": "auto"}, causal, accelerator=Spread())
+    assert one.rows(case.prompts, case.completions, case.mask, CPU).ask.layout is not None
+
+
+def test_rounding_of_mixed_precision_is_no_disagreement():
+    from rlpost.likelihood.causal import causal
+
+    class Mixed(Spread):
+        distributed_type = DistributedType.NO
+
+    case = families.case("llama", exact=False)
+    stock = case.model.forward
+    # accelerate wraps the forward of a prepared model like this
+    case.model.forward = torch.autocast("cpu", torch.bfloat16)(stock)
+    one = Sharing(case.model, case.encoder, {"prefix": "on"}, causal, accelerator=Mixed())
+    assert one.rows(case.prompts, case.completions, case.mask, CPU).ask.layout is not None
 
 
 @pytest.mark.parametrize("broken", [_detached, _one_token_late])
