@@ -144,9 +144,12 @@ def _completions(
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
-    """Causal without a mask. On CUDA a mask and shared key heads together would fall back to the slow math kernel."""
+    """Causal without a mask. On CUDA only flash attention, of half precision and without a mask, shares key heads.
+
+    Everything else with shared heads would fall back to the slow math kernel, which holds all scores.
+    """
     shared = query.shape[1] != key.shape[1]
-    if shared and query.is_cuda and mask is not None:
+    if shared and query.is_cuda and (mask is not None or query.dtype not in cascade.HALF):
         times = query.shape[1] // key.shape[1]
         key, value, shared = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1), False
     return scaled_dot_product_attention(
