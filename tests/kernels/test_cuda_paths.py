@@ -8,6 +8,7 @@ import importlib.util
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlpost.kernels import attention, cascade
 from rlpost.kernels.layout import Layout
@@ -22,6 +23,20 @@ def fake():
         yield lambda *shape, dtype=torch.bfloat16: torch.empty(*shape, dtype=dtype, device="cuda")
 
 
+class Calls(TorchDispatchMode):
+    """The arguments of flash attention by the names that the operator has for them."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "_flash_attention" in func.name():
+            names = [argument.name for argument in func._schema.arguments]
+            self.found.append(dict(zip(names, args, strict=False)) | (kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
 @pytest.mark.parametrize("what", ["groups", "completions"])
 def test_flash_attention_takes_what_it_is_given(fake, what):
     """Six completion columns of four heads, over two shared heads of seven prompt columns or of their own six."""
@@ -30,12 +45,22 @@ def test_flash_attention_takes_what_it_is_given(fake, what):
     rows = GROUPS.cumulative(what, query.device)
     others = rows if own else GROUPS.cumulative("prompts", query.device)
     assert rows[0].dtype == torch.int32 and rows[0].is_cuda and len(rows[0]) == len(others[0])
-    found = cascade.attend(query, key, value, rows, others, causal=own, scale=0.25)
+    with Calls() as calls:
+        found = cascade.attend(query, key, value, rows, others, causal=own, scale=0.25)
+        upstream = fake(6, 4, 16)
+        grads = cascade.attend_backward(upstream, query, key, value, found, rows, others, own, 0.25)
     assert (found.out.shape, found.out.dtype) == (query.shape, query.dtype)
     # Merging by log-sum-exp relies on heads first and no padding.
     assert (found.lse.shape, found.lse.dtype) == ((4, 6), torch.float32)
-    grads = cascade.attend_backward(fake(6, 4, 16), query, key, value, found, rows, others, own, 0.25)
     assert [g.shape for g in grads] == [query.shape, key.shape, value.shape]
+    forward, backward = calls.found
+    plain = {"max_q": rows[1], "max_k": others[1], "dropout_p": 0.0, "is_causal": own, "scale": 0.25}
+    for call in calls.found:
+        assert {name: call[name] for name in plain} == plain
+        assert call["cum_seq_q"] is rows[0] and call["cum_seq_k"] is others[0]
+        assert call["query"] is query and call["key"] is key and call["value"] is value
+    assert forward["return_debug_mask"] is False and backward["grad_out"] is upstream
+    assert backward["out"] is found.out and backward["logsumexp"] is found.lse
 
 
 @pytest.mark.parametrize(
