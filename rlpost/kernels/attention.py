@@ -58,6 +58,7 @@ def packed(
     if sliding_window is None and _kind(module) == "sliding_attention":
         raise NotImplementedError(f"{type(module).__name__} does not say how wide its window is")
     layout.calls += 1
+    query, key, value = _cast(query, key, value)
     columns = layout.prompt_columns if layout.states is None else 0
     parts, window = [], sliding_window
     if layout.states is None:
@@ -87,6 +88,15 @@ def packed(
                 if b > a
             ]
     return torch.cat(parts, 2).transpose(1, 2).contiguous()
+
+
+def _cast(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Under autocast what torch's own attention would be given: rotary tables leave query and key in float32."""
+    kind = query.device.type
+    if not torch.is_autocast_enabled(kind) or query.dtype == torch.float64:
+        return query, key, value
+    dtype = torch.get_autocast_dtype(kind)
+    return query.to(dtype), key.to(dtype), value.to(dtype)
 
 
 def _kind(module: Any) -> str | None:
@@ -134,9 +144,12 @@ def _completions(
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> Tensor:
-    """Causal without a mask. On CUDA a mask and shared key heads together would fall back to the slow math kernel."""
+    """Causal without a mask. On CUDA only flash attention, of half precision and without a mask, shares key heads.
+
+    Everything else with shared heads would fall back to the slow math kernel, which holds all scores.
+    """
     shared = query.shape[1] != key.shape[1]
-    if shared and query.is_cuda and mask is not None:
+    if shared and query.is_cuda and (mask is not None or query.dtype not in cascade.HALF):
         times = query.shape[1] // key.shape[1]
         key, value, shared = key.repeat_interleave(times, 1), value.repeat_interleave(times, 1), False
     return scaled_dot_product_attention(

@@ -15,12 +15,16 @@ from torch import Tensor
 from rlpost.kernels.layout import Layout
 
 Lengths = tuple[Tensor, int]
+# What flash attention takes, and from which generation of GPUs on (Ampere).
+HALF, CAPABILITY = (torch.bfloat16, torch.float16), 8
 
 
 def usable(query: Tensor, value: Tensor) -> bool:
     """Whether CUDA's flash attention takes these tensors; elsewhere the group-by-group form is as fast."""
-    half = query.dtype in (torch.bfloat16, torch.float16)
-    return query.is_cuda and half and query.shape[-1] == value.shape[-1] <= 256
+    width = query.shape[-1]
+    if not query.is_cuda or query.dtype not in HALF or width != value.shape[-1] or width > 256 or width % 8:
+        return False
+    return torch.cuda.get_device_capability(query.device)[0] >= CAPABILITY
 
 
 def prompts(query: Tensor, key: Tensor, value: Tensor, layout: Layout, scale: float | None) -> Tensor:

@@ -86,9 +86,11 @@ class Layout:
         return self._once(("mask", group, first, window, device), make)
 
     def cumulative(self, what: str, device: torch.device) -> tuple[Tensor, int]:
-        """Cumulative int32 lengths and the longest, as variable-length attention takes them.
+        """Cumulative int32 lengths and an upper bound of them, as variable-length attention takes them.
 
-        `what` is "prompts", "groups" (each group's completions as one sequence) or "completions".
+        `what` is "prompts", "groups" (each group's completions as one sequence) or "completions". The bound is 2 or
+        more: told that no sequence has more than one query, flash attention with shared key heads takes each to have
+        exactly one, and fails on a group without columns.
         """
 
         def make() -> tuple[Tensor, int]:
@@ -98,7 +100,7 @@ class Layout:
                 "completions": [n for one in self.completions for n in one if n],
             }[what]
             ends = list(itertools.accumulate(lengths, initial=0))
-            return torch.tensor(ends, dtype=torch.int32, device=device), max(lengths, default=0)
+            return torch.tensor(ends, dtype=torch.int32, device=device), max([2, *lengths])
 
         return self._once((what, device), make)
 

@@ -11,6 +11,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from rlpost.kernels.blocks import NEVER, Link, Part, Upstream
 
@@ -174,8 +175,11 @@ class TritonBlocks:
         """total += block head, without rounding the product to half precision first: that would bias the gradient."""
         if block.dtype == self.dtype:
             total.addmm_(block, head)
-        elif block.is_cuda and "dtype_out" in torch.ops.aten.addmm.overloads():
+        elif block.is_cuda and torch.__version__ >= TorchVersion("2.10"):
             torch.addmm(total, block, head, out_dtype=self.dtype, out=total)
+        elif block.is_cuda and torch.__version__ >= TorchVersion("2.8"):
+            # These releases refuse a float32 sum of products of half precision.
+            total.add_(torch.mm(block, head, out_dtype=self.dtype))
         else:
             total.addmm_(block.float(), head.float())
 

@@ -17,7 +17,7 @@ from transformers import (
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 from transformers.models.qwen3_vl import modeling_qwen3_vl
 
-from rlpost.models.encode import Bundle, Encoder
+from rlpost.models.encode import KINDS, Bundle, Encoder
 from rlpost.models.tiny import byte_tokenizer
 from rlpost.models.vision import QwenVision
 from rlpost.types import Prompt
@@ -44,17 +44,17 @@ def llama(*, vocabulary: int = VOCABULARY, layers: int = 4, width: int = 256, se
     return Bundle(model, Encoder(tokenizer, stop_ids=[NEVER]), "llama", f"built from its configuration, seed {seed}")
 
 
-def vision(family: str, *, layers: int = 4, width: int = 256, seed: int = 0) -> Bundle:
-    """A Qwen2.5-VL ("qwen2_5_vl") or Qwen3-VL ("qwen3_vl") with a vision tower of two or three layers."""
+def visual_tokenizer() -> tuple[Any, dict[str, int]]:
+    """A tokenizer with the tokens around images and videos, and their ids as a configuration names them."""
     tokenizer = byte_tokenizer(VISUAL)
     tokenizer.chat_template = TEMPLATE
-    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad")}
-    special = {
-        "image_token_id": ids["image_pad"],
-        "video_token_id": ids["video_pad"],
-        "vision_start_token_id": tokenizer.convert_tokens_to_ids(VISUAL[0]),
-        "vision_end_token_id": tokenizer.convert_tokens_to_ids(VISUAL[1]),
-    }
+    names = ("vision_start_token_id", "vision_end_token_id", "image_token_id", "video_token_id")
+    return tokenizer, {name: tokenizer.convert_tokens_to_ids(word) for name, word in zip(names, VISUAL, strict=True)}
+
+
+def vision(family: str, *, layers: int = 4, width: int = 256, seed: int = 0) -> Bundle:
+    """A Qwen2.5-VL ("qwen2_5_vl") or Qwen3-VL ("qwen3_vl") with a vision tower of two or three layers."""
+    tokenizer, special = visual_tokenizer()
     tower = {"hidden_size": 64, "num_heads": 4, "out_hidden_size": width, "initializer_range": 0.1}
     text = _text(tokenizer, VOCABULARY, layers, width)
     rope = {"rope_type": "default", "rope_theta": 1e4}
@@ -100,20 +100,28 @@ def _seeded(kind: Any, config: Any, seed: int) -> Any:
     return model.train()
 
 
-def prompt(bundle: Bundle, length: int, *, seed: int = 1, grid: tuple[int, int, int] = GRID) -> Prompt:
-    """`length` tokens; for a model with a vision tower, an image of `grid` patches stands after the first five."""
+def prompt(
+    bundle: Bundle, length: int, *, seed: int = 1, grid: tuple[int, int, int] = GRID, kind: str = "image"
+) -> Prompt:
+    """`length` tokens; for a model with a vision tower, an image or video of `grid` patches after the first five."""
     draw = torch.Generator().manual_seed(seed)
     words = torch.randint(300, VOCABULARY, (length,), generator=draw).tolist()
     if bundle.encoder.media is None:
         return Prompt(words, [0] * length)
     tower, config = bundle.model.config.vision_config, bundle.model.config
     count = grid[0] * grid[1] * grid[2] // tower.spatial_merge_size**2
+    if length < count + 8:
+        raise ValueError(f"a prompt of {length} tokens has no room for {count} of a medium and some words around it")
     start, end = config.vision_start_token_id, config.vision_end_token_id
-    ids = [*words[:5], start, *[config.image_token_id] * count, end, *words[count + 7 :]]
+    token = config.image_token_id if kind == "image" else config.video_token_id
+    ids = [*words[:5], start, *[token] * count, end, *words[count + 7 :]]
     size = tower.in_channels * tower.temporal_patch_size * tower.patch_size**2
     pixels = torch.randn(grid[0] * grid[1] * grid[2], size, generator=draw)
     features = {"pixel_values": pixels, "image_grid_thw": torch.tensor([grid])}
-    return Prompt(ids, [int(token == config.image_token_id) for token in ids], features)
+    if kind == "video":
+        times = {"second_per_grid_ts": torch.tensor([1.0])}
+        features = {"pixel_values_videos": pixels, "video_grid_thw": torch.tensor([grid]), **times}
+    return Prompt(ids, [KINDS[kind] * (one == token) for one in ids], features)
 
 
 @contextlib.contextmanager

@@ -37,12 +37,12 @@ class Group:
     weight: Tensor
 
 
-def group_of(bundle: Bundle, length: int, *, answer: int = ANSWER, members: int = MEMBERS, **grid: Any) -> Group:
-    """A prompt of `length` tokens and `members` completions of `answer` tokens."""
+def group_of(bundle: Bundle, length: int, *, answer: int = ANSWER, members: int = MEMBERS, **medium: Any) -> Group:
+    """A prompt of `length` tokens, with a medium as `models.prompt` takes it, and completions of `answer` tokens."""
     draw = torch.Generator().manual_seed(2)
     answers = torch.randint(300, models.VOCABULARY, (members, answer), generator=draw).tolist()
     weight = torch.randn(members, answer, generator=draw, dtype=torch.float64)
-    return Group(models.prompt(bundle, length, **grid), answers, weight)
+    return Group(models.prompt(bundle, length, **medium), answers, weight)
 
 
 def shared_step(bundle: Bundle, group: Group, spoil: str = "") -> Tensor:
@@ -61,7 +61,7 @@ def shared_rows(bundle: Bundle, group: Group) -> Rows:
     mask = torch.ones(group.weight.shape, dtype=torch.bool, device=device)
     prompts = [group.prompt] * len(group.answers)
     rows = prefix.pack(bundle.model, bundle.encoder, prompts, group.answers, mask, device)
-    return Rows(_cast(rows.inputs, bundle.model), rows.ask)
+    return Rows(cast(rows.inputs, bundle.model), rows.ask)
 
 
 def naive_step(bundle: Bundle, group: Group, micro: int) -> Tensor:
@@ -72,7 +72,7 @@ def naive_step(bundle: Bundle, group: Group, micro: int) -> Tensor:
     for start in range(0, len(group.answers), micro):
         answers = group.answers[start : start + micro]
         inputs = bundle.encoder.collate([group.prompt] * len(answers), answers)
-        inputs = _cast({name: value.to(device) for name, value in inputs.items()}, model)
+        inputs = cast({name: value.to(device) for name, value in inputs.items()}, model)
         inputs["position_ids"] = position_ids(model, inputs)
         mask = torch.ones(len(answers), len(answers[0]), dtype=torch.bool, device=device)
         logp = causal(model, Rows(inputs, Ask(mask))).logp
@@ -81,7 +81,8 @@ def naive_step(bundle: Bundle, group: Group, micro: int) -> Tensor:
     return torch.cat(parts)
 
 
-def _cast(inputs: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
+def cast(inputs: dict[str, Tensor], model: Any) -> dict[str, Tensor]:
+    """The inputs with pixels and times in the model's dtype."""
     return {name: v.to(model.dtype) if v.is_floating_point() else v for name, v in inputs.items()}
 
 
