@@ -42,9 +42,10 @@ def faults(cfg: Config) -> list[str]:
     if cfg.command == "grpo":
         found += batch_faults(cfg.tree)
         found += _lonely_group(cfg.tree)
-    at_once = (cfg.tree.get("kernels") or {}).get("completions_at_once")
+    kernels = cfg.tree.get("kernels")
+    at_once = kernels.get("completions_at_once") if isinstance(kernels, dict) else None
     if isinstance(at_once, int) and at_once < 1:
-        found.append(f"kernels.completions_at_once={at_once} completions are none; choose 1 or more, or null for all")
+        found.append(f"kernels.completions_at_once={at_once}: choose 1 or more, or null for all")
     return found + _divergence_faults(cfg.tree)
 
 

@@ -26,7 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     if asked.table:
         from scripts.bench import table
 
-        print(table.markdown(json.loads(asked.table.read_text(encoding="utf-8"))))
+        try:
+            found = json.loads(asked.table.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            print(f"error: {asked.table} holds no figures ({error}); run make bench first", file=sys.stderr)
+            return 2
+        print(table.markdown(found))
         return 0
     if asked.repeats < FEWEST:
         print(f"error: --repeats is {asked.repeats}; the fastest of at least {FEWEST} counts", file=sys.stderr)

@@ -58,6 +58,7 @@ def linear_divergence(
         RuntimeError for a second derivative.
     """
     _check(hidden, head, other_hidden, other_head, temperature, banned)
+    _check_logits(head, (bias, other_bias), (softcap, other_softcap))
     budget = logits_budget(hidden.device) if budget is None else budget
     sides = Side(softcap, temperature), Side(other_softcap, temperature)
     allowed = None
@@ -192,3 +193,12 @@ def _check(hidden, head, other_hidden, other_head, temperature, banned) -> None:
         raise ValueError(f"temperature must be positive, not {temperature}")
     if banned and not (min(banned) >= 0 and max(banned) < vocabulary and len(set(banned)) < vocabulary):
         raise ValueError(f"banned ids must lie in [0, {vocabulary}) and leave some id: {sorted(banned)[:8]}")
+
+
+def _check_logits(head: Tensor, biases: Sequence[Tensor | None], softcaps: Sequence[float | None]) -> None:
+    for bias in biases:
+        if bias is not None and bias.shape != head.shape[:1]:
+            raise ValueError(f"a bias must have one entry per id ({head.shape[0]}), not {tuple(bias.shape)}")
+    for softcap in softcaps:
+        if softcap is not None and not softcap > 0:
+            raise ValueError(f"softcap must be positive, not {softcap}")

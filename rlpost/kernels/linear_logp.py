@@ -199,6 +199,10 @@ def _check(hidden, head, tokens, bias, temperature, softcap, banned) -> None:
     vocabulary = head.shape[0]
     if hidden.dim() != 2 or head.dim() != 2 or hidden.shape[1] != head.shape[1]:
         raise ValueError(f"hidden must be (M,D) and head (V,D), not {tuple(hidden.shape)} and {tuple(head.shape)}")
+    if tokens.is_floating_point() or tokens.dtype == torch.bool:
+        raise ValueError(f"tokens are ids, so integers, not {tokens.dtype}")
+    if not hidden.is_floating_point():
+        raise ValueError(f"hidden and head must be floating point, not {hidden.dtype}")
     if tokens.shape != hidden.shape[:1]:
         raise ValueError(f"tokens must have one id per row of hidden ({len(hidden)}), not {tuple(tokens.shape)}")
     if bias is not None and bias.shape != (vocabulary,):

@@ -64,7 +64,14 @@ def sample(
         cache = DynamicCache(config=core.config.get_text_config())
         known = {"position_ids": positions, "past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
         logits = core(**inputs, **known).logits[rows, -1]
-        with remembered(core, cache, inputs["attention_mask"], rows) as memory:
+        # A tenth faster than no_grad, token by token. Parameters that are gathered from other devices would be left
+        # behind as inference tensors, so runs on several processes do without.
+        several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        with (
+            remembered(core, cache, inputs["attention_mask"], rows) as memory,
+            torch.inference_mode(not several),
+            torch.no_grad(),
+        ):
             state = _State(memory, logits, next_positions(positions).index_select(-2, rows))
             return _decode(core, encoder, state, sampling, generator)
     finally:

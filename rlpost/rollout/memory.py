@@ -93,19 +93,25 @@ class Forked:
         member = torch.nn.functional.one_hot(self.group, len(used))
         self.place = member.cumsum(0).gather(1, self.group[:, None])[:, 0] - 1
         self.places = int(member.sum(0).max())
+        # Whole groups side by side, as sampling starts: a view does what indices do otherwise.
+        self.even = torch.equal(self.group, torch.arange(len(used)).to(group).repeat_interleave(self.places))
         self.padding = None if self.seen.all() else ~self.seen[self.group][:, None, None]
 
     def together(self, x: Tensor) -> Tensor:
         """(N,K,R,W) of the rows as (B,K,places*R,W) of the prompts; places without a row hold zeros."""
         _, shared, repeats, width = x.shape
-        out = x.new_zeros(len(self.seen), self.places, shared, repeats, width)
-        out[self.group, self.place] = x
+        if self.even:
+            out = x.view(len(self.seen), self.places, shared, repeats, width)
+        else:
+            out = x.new_zeros(len(self.seen), self.places, shared, repeats, width)
+            out[self.group, self.place] = x
         return out.transpose(1, 2).reshape(len(self.seen), shared, self.places * repeats, width)
 
     def apart(self, x: Tensor) -> Tensor:
         """The inverse of `together`."""
         prompts, shared, _, width = x.shape
-        return x.view(prompts, shared, self.places, -1, width)[self.group, :, self.place]
+        x = x.view(prompts, shared, self.places, -1, width)
+        return x.transpose(1, 2).flatten(0, 1) if self.even else x[self.group, :, self.place]
 
 
 class _Layer(CacheLayerMixin):

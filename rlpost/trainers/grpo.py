@@ -80,6 +80,8 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         if place == 0 or not self._cycle:
             self._cycle = self._collect(number)
         items = self._cycle[place % self.steps_per_cycle]
+        if number:
+            self.record({"tokens_spared_by_sharing": self.sharing.saved()})  # in the step before this one
         self._means = self._measure(items) if self.parts.method.measured else {}
         return items
 

@@ -137,3 +137,13 @@ def test_bad_input_is_named():
     values = linear_divergence(*four, divergence=forward_kl)
     with pytest.raises(RuntimeError, match="linear_divergence has no second derivative"):
         torch.autograd.grad(values.sum(), given["hidden"], create_graph=True)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"softcap": 0.0}, {"other_softcap": -1.0}, {"bias": torch.ones(3)}, {"other_bias": torch.ones(1)}]
+)
+def test_settings_that_do_not_fit_are_refused(wrong):
+    given = inputs()
+    four = [given[n] for n in ("hidden", "head", "other_hidden", "other_head")]
+    with pytest.raises(ValueError, match=r"softcap must be positive|one entry per id"):
+        linear_divergence(*four, divergence=reverse_kl, **wrong)
