@@ -34,7 +34,7 @@ def faults(cfg: Config) -> list[str]:
         found += node_faults(node, Place(f"schedules.{name}", "schedules", cfg.command))
     for role, node in (cfg.tree.get("models") or {}).items():
         found += node_faults(node, Place(f"models.{role}", catalogue.ROLES, cfg.command))
-    found += _role_faults(cfg.tree)
+    found += _role_faults(cfg.tree) + _span_faults(cfg.tree)
     if cfg.command == "run":
         from rlpost.pipeline import faults as pipeline_faults
 
@@ -145,6 +145,33 @@ def _role_faults(tree: dict[str, Any]) -> list[str]:
         for name, node in (tree.get("reward") or {}).items()
         if isinstance(node, dict) and "models" in _reads(node) and node.get("role") not in (tree.get("models") or {})
     ]
+
+
+def _span_faults(tree: dict[str, Any]) -> list[str]:
+    """Functions that read scores of spans when every reward says that it scores rows; one without a type may do it."""
+    rewards = [node for node in (tree.get("reward") or {}).values() if isinstance(node, dict)]
+    if not rewards or any(_may_score_spans(node) for node in rewards):
+        return []
+    nodes = {"advantage": tree.get("advantage")}
+    nodes |= {
+        f"{axis}.{k}": node
+        for axis in ("shaping", "keep", "token_weight")
+        for k, node in (tree.get(axis) or {}).items()
+    }
+    return [
+        f"{path}: {str(node['_target_']).rpartition('.')[2]} reads 'span_rewards', but no reward scores spans; add one "
+        f"that does: reward=[{','.join(tree['reward'])},step_scores]"
+        for path, node in nodes.items()
+        if isinstance(node, dict) and "span_rewards" in _reads(node)
+    ]
+
+
+def _may_score_spans(node: dict[str, Any]) -> bool:
+    try:
+        returns = signature(str(node.get("_target_"))).returns
+    except TargetMissing:
+        return True
+    return not returns or "SpanScores" in returns or "list[list" in returns or "Any" in returns
 
 
 def _reads(node: dict[str, Any]) -> tuple[str, ...]:

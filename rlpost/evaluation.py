@@ -11,7 +11,7 @@ from rlpost.models.encode import Bundle
 from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Sampling, sample
 from rlpost.run.tables import interval
-from rlpost.stack import RewardStack
+from rlpost.stack import RewardStack, row_score
 from rlpost.types import Rollout, Task
 
 
@@ -65,7 +65,8 @@ def accuracy(rollouts: Sequence[Rollout], scores: Sequence[str], *, threshold: f
     """
     by_task: dict[str, list[float]] = {}
     for rollout in rollouts:
-        score = next((rollout.scores[s] for s in scores if rollout.scores.get(s) is not None), None)
+        found = (row_score(rollout.scores.get(s)) for s in scores)
+        score = next((one for one in found if one is not None), None)
         if score is not None:
             by_task.setdefault(rollout.task.id, []).append(float(score >= threshold))
     if not by_task:

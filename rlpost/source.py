@@ -49,6 +49,7 @@ class Signature:
     optional_reads: tuple[str, ...] = ()
     aliases: dict[str, str] = field(default_factory=dict)
     open: bool = False
+    returns: str = ""  # the annotation as written
 
 
 class TargetMissing(LookupError):
@@ -150,6 +151,7 @@ def _signature(target: str, node: ast.FunctionDef, tree: ast.Module) -> Signatur
         tuple(late),
         _aliases(tree),
         args.kwarg is not None,
+        ast.unparse(node.returns) if node.returns else "",
     )
 
 

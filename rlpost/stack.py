@@ -1,7 +1,7 @@
 """The reward stack: runs every reward on the rollouts it applies to, stores raw scores, and builds the (N,K) table.
 
-A score is a number, None (does not apply) or an error: a reward that raises, returns NaN or the wrong number of scores
-stops the run.
+A score is a number, a list with a number or None per span of the rollout, None (does not apply) or an error: a reward
+that raises, returns NaN or the wrong number of scores stops the run.
 """
 
 import math
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from rlpost import spans
 from rlpost.errors import RewardError, RlpostError
 from rlpost.fields import reads
 from rlpost.schedule import bind, value
@@ -71,9 +72,15 @@ class RewardStack:
                 rollout.scores[name] = score
 
     def table(self, rollouts: Sequence[Rollout]) -> NK:
-        """Scores (N,K), NaN where a reward does not apply."""
-        rows = [[_number(r.scores.get(name)) for name in self.names] for r in rollouts]
-        return torch.tensor(rows, dtype=torch.float32).reshape(len(rollouts), len(self.names))
+        """Scores (N,K), NaN where a reward does not apply; scores of spans count with their mean."""
+        found = [[r.scores.get(name) for name in self.names] for r in rollouts]
+        rows = [[math.nan if one is None or isinstance(one, list) else float(one) for one in row] for row in found]
+        numbers = torch.tensor(rows, dtype=torch.float32).reshape(len(rollouts), len(self.names))
+        return torch.where(torch.isnan(numbers), spans.span_mean(self.span_table(rollouts)), numbers)
+
+    def span_table(self, rollouts: Sequence[Rollout]) -> spans.NSK:
+        """Scores of spans (N,S,K), NaN behind a row's last span and for rewards that score rows; S is 0 without any."""
+        return spans.table([[r.scores.get(name) for name in self.names] for r in rollouts], len(self.names))
 
 
 def _run(name: str, reward: Reward, rollouts: Sequence[Rollout], extra: Mapping[str, Any]) -> list[Any]:
@@ -92,20 +99,34 @@ def _run(name: str, reward: Reward, rollouts: Sequence[Rollout], extra: Mapping[
             f"reward '{name}' returned {len(scores)} scores for {len(rollouts)} rollouts; one each is needed, "
             f"first on {_sample(rollouts[0])}"
         )
-    for rollout, score in zip(rollouts, scores, strict=True):
-        _checked(name, rollout, score)
-    return [None if score is None else float(score) for score in scores]
+    return [_checked(name, rollout, score) for rollout, score in zip(rollouts, scores, strict=True)]
 
 
-def _checked(name: str, rollout: Rollout, score: Any) -> None:
+def _checked(name: str, rollout: Rollout, score: Any) -> float | list[float | None] | None:
+    if isinstance(score, list | tuple):
+        wanted = spans.count(rollout)
+        if len(score) != wanted:
+            raise RewardError(
+                f"reward '{name}' returned {len(score)} scores for {wanted} spans on {_sample(rollout)}; one each is "
+                "needed"
+            )
+        return [_plain(name, rollout, one) for one in score]
+    return _plain(name, rollout, score)
+
+
+def _plain(name: str, rollout: Rollout, score: Any) -> float | None:
     if score is None:
-        return
+        return None
     if isinstance(score, str) or not hasattr(score, "__float__") or math.prod(getattr(score, "shape", ())) != 1:
-        raise RewardError(f"reward '{name}' returned {score!r} on {_sample(rollout)}; a number or None is needed")
+        raise RewardError(
+            f"reward '{name}' returned {score!r} on {_sample(rollout)}; a number, a list with one per span, or None is "
+            "needed"
+        )
     if not math.isfinite(float(score)):
         raise RewardError(
             f"reward '{name}' returned {float(score)} on {_sample(rollout)}; return None where it does not apply"
         )
+    return float(score)
 
 
 def _culprit(reward: Reward, rollouts: Sequence[Rollout], known: Sequence[Any]) -> str:
@@ -121,8 +142,12 @@ def _sample(rollout: Rollout) -> str:
     return f"task {rollout.task.id}, completion {rollout.text[:120]!r}"
 
 
-def _number(score: Any) -> float:
-    return math.nan if score is None else float(score)
+def row_score(score: Any) -> float | None:
+    """What a stored score says of its row: itself, or the mean over the spans that have one; None without any."""
+    if not isinstance(score, list):
+        return score
+    known = [one for one in score if one is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def _values(wanted: Any) -> Sequence[Any]:

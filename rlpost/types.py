@@ -20,6 +20,8 @@ Mask = Bool[Tensor, "N T"]
 Ids = Int[Tensor, "N"]
 
 Stop = Literal["eos", "length", "tool", "error"]
+# What a reward of spans returns for a rollout: one number per span, None where it does not apply.
+SpanScores = list[float | None]
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,11 @@ class Prompt:
 
 @dataclass
 class Rollout:
-    """One completion (one row). Everything lives on the CPU; `trains`, `gen_logp`, `span`, `source` are per token."""
+    """One completion (one row). Everything lives on the CPU; `trains`, `gen_logp`, `span`, `source` are per token.
+
+    `span` numbers the pieces that are scored on their own from 0, -1 is in none; their texts are `info["spans"]`.
+    A score is a number, a list with a number or None per span, or None.
+    """
 
     task: Task
     group: str
@@ -88,7 +94,11 @@ class Rollout:
 
 @dataclass
 class Scored:
-    """All rows of all ranks of one optimizer step, no gradient. Optional fields are there when a signature asks."""
+    """All rows of all ranks of one optimizer step, no gradient. Optional fields are there when a signature asks.
+
+    A reward may score each span of a row: then `span_rewards` holds the scores, NaN behind the row's last span and in
+    the columns of other rewards, and `rewards` their mean over the row's spans.
+    """
 
     rewards: NK
     weights: K

@@ -36,6 +36,10 @@ def plugin(tmp_path, monkeypatch):
                 """Reads what there is."""
             def typo(logp, advantagee):
                 """Reads what no record has."""
+            def unsaid(rollouts):
+                """Scores rows or spans, it does not say."""
+            def numbers(rollouts) -> list[float]:
+                """Scores rows."""
             def demands(logp, *, width: float):
                 """Has a knob without default."""
             '''
@@ -158,6 +162,20 @@ def test_fields_that_nothing_provides(plugin):
 def test_divergence_that_is_not_picked():
     assert "reads 'ref_divergence', but no divergence is picked" in faults("sft_loss=asft", command="sft")[0]
     check(compose("sft", ["recipe=asft"]))
+
+
+def test_scores_of_spans_that_nothing_gives(plugin):
+    """The annotation of a reward says what it scores; one without an annotation may score spans."""
+    (said,) = faults("advantage=pure")
+    assert said == (
+        "advantage: pure reads 'span_rewards', but no reward scores spans; add one that does: "
+        "reward=[correct,step_scores]"
+    )
+    judge = "scorer@models.process=stand_in"
+    check(compose("grpo", ["advantage=pure", "reward=[correct,step_scores]", judge]))
+    check(compose("grpo", ["advantage=pure", f"reward.own._target_={plugin}.unsaid"]))
+    (said,) = faults("advantage=pure", f"reward.own._target_={plugin}.numbers")
+    assert said.endswith("reward=[correct,own,step_scores]")
 
 
 def test_schedules_stand_for_numbers():

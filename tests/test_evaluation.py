@@ -79,6 +79,11 @@ def test_accuracy_is_the_mean_over_tasks_of_the_share_of_right_completions():
     assert accuracy(ROWS, ["close", "right"], threshold=0.8).per_task == pytest.approx({"a": 2 / 3, "b": 0.0, "c": 1.0})
 
 
+def test_scores_of_spans_count_with_their_mean():
+    spanned = [row("a", steps=[1.0, None, 0.5]), row("a", steps=[0.5, 0.0]), row("b", steps=[None], right=1.0)]
+    assert accuracy(spanned, ["steps", "right"], threshold=0.75).per_task == {"a": 0.5, "b": 1.0}
+
+
 def test_no_score_that_applies_is_refused():
     for names in (["missing"], []):
         with pytest.raises(ValueError, match="applies to any of 7 completions"):

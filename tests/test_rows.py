@@ -65,6 +65,23 @@ def test_rows_that_leave_span_or_logp_out_fill_the_whole_width():
     assert table.span.tolist() == [[-1] * 3] * 2 and table.gen_logp.tolist() == [[0.0] * 3, [-0.5, 0.0, 0.0]]
 
 
+def test_scores_of_spans_travel_with_their_rows():
+    """Row 0 marks two spans, row 1 none: scored by span it is one. Both are taken and narrowed with their rows."""
+    given = [rollout("a", [1, 2, 3], span=[0, 1, 1]), rollout("a", [4, 5], span=[-1, -1]), rollout("b", [6], span=[-1])]
+    steps = RewardStack({"steps": Reward(lambda rs: [[0.25, -1.0], [2.0], None], 3.0)})
+    steps.score(given)
+    table = rows.scored(given, steps)
+    assert table.span.tolist() == [[0, 1, 1], [0, 0, -1], [-1, -1, -1]]
+    nan = math.nan
+    expected = torch.tensor([[0.25, -1.0], [2.0, nan], [nan, nan]])[..., None]
+    torch.testing.assert_close(table.span_rewards, expected, equal_nan=True)
+    torch.testing.assert_close(table.rewards, torch.tensor([[-0.375], [2.0], [nan]]), equal_nan=True)
+    part = rows.narrow(table, [1])
+    assert part.tokens.tolist() == [[4, 5]] and part.span_rewards.shape == (1, 2, 1)
+    kept = step.take(table, torch.tensor([False, True, True]))
+    torch.testing.assert_close(kept.span_rewards, expected[1:], equal_nan=True)
+
+
 def test_no_rollouts_give_an_empty_table():
     table = rows.scored([], STACK)
     assert table.tokens.shape == table.mask.shape == (0, 0) and table.rewards.shape == (0, 1)

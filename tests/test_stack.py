@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rlpost.errors import ConfigError, RewardError
-from rlpost.stack import Reward, RewardStack
+from rlpost.stack import Reward, RewardStack, row_score
 from rlpost.types import Prompt, Rollout, Task
 
 
@@ -76,6 +76,25 @@ def test_the_table_has_a_column_per_reward_in_order_and_nan_where_none():
     assert both.table([]).shape == (0, 2) and stack().table(given).shape == (4, 0)
 
 
+def test_a_reward_may_score_every_span_of_a_rollout():
+    """Row 0 has three spans of which the second has no score, row 1 none marked (one span), rows 2 and 3 no list."""
+    given = rows()
+    given[0].tokens, given[0].span = [1, 2, 3, 4, 5], [0, 0, 1, -1, 2]
+    scores = [[0.5, None, -1.5], (2,), None, 4.0]
+    both = stack(length=length, steps=lambda rs: scores)
+    both.score(given)
+    assert [r.scores["steps"] for r in given] == [[0.5, None, -1.5], [2.0], None, 4.0]
+    nan = math.nan
+    expected = torch.tensor([[0.5, nan, -1.5], [2.0, nan, nan], [nan] * 3, [nan] * 3])
+    found = both.span_table(given)
+    torch.testing.assert_close(found[..., 1], expected, equal_nan=True)
+    assert found.shape == (4, 3, 2) and found[..., 0].isnan().all()
+    means = torch.tensor([[5.0, -0.5], [6.0, 2.0], [0.0, nan], [1.0, 4.0]])
+    torch.testing.assert_close(both.table(given), means, equal_nan=True)
+    assert [row_score(r.scores["steps"]) for r in given] == [-0.5, 2.0, None, 4.0]
+    assert row_score([None, None]) is None and stack(length=length).span_table(given).shape == (4, 0, 1)
+
+
 def test_scores_that_are_there_are_kept():
     given = rows()
     given[1].scores["length"] = 99.0
@@ -116,7 +135,9 @@ BROKEN = [
     (lambda rs: [], r"'bad' returned 0 scores for 4 rollouts"),
     (lambda rs: [1.0, "0.5", 1.0, 1.0], r"'bad' returned '0.5' on task t1"),
     (lambda rs: "1111", r"'bad' returned '1' on task t0"),
-    (lambda rs: [[1.0]] * 4, r"'bad' returned \[1.0\] on task t0"),
+    (lambda rs: [[1.0, 2.0]] * 4, r"'bad' returned 2 scores for 1 spans on task t0"),
+    (lambda rs: [1.0, [math.inf], 1.0, 1.0], r"'bad' returned inf on task t1"),
+    (lambda rs: [1.0, ["x"], 1.0, 1.0], r"'bad' returned 'x' on task t1"),
     (lambda rs: None, r"'bad' raised TypeError"),
     (lambda rs: 1.0, r"'bad' raised TypeError"),
     (lambda rs: [torch.ones(2)] * 4, r"'bad' returned tensor\(\[1., 1.\]\) on task t0"),

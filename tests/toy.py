@@ -59,12 +59,13 @@ def train(
     prompts: Callable[[int], Sequence[int]] | None = None, n: int = 8, length: int = 1, updates: int = 1,
     observe: Callable[[Sequence[int], Scored], None] | None = None,
     behaviour: Tensor | None = None, reference: Tensor | None = None,
+    more: Callable[[Tensor], dict[str, object]] | None = None,
 ) -> list[float]:  # fmt: skip
     """Train `logits (prompts, V)` in place; returns the mean total reward of the samples of each step.
 
     `prompts(step)` names the prompts of a step (default: all), `updates` the optimizer steps on the same samples.
     `behaviour` and `reference` are logits of other policies that sample and that are the reference (default: the policy
-    of the step's start).
+    of the step's start). `more(tokens)` gives fields that scored rows have beside the plain ones, such as spans.
     """
     torch.manual_seed(seed)
     logits.requires_grad_(True)
@@ -78,7 +79,8 @@ def train(
         old = logp_of(sampler, prompt, tokens)
         ref = old if reference is None else logp_of(reference, prompt, tokens)
         group = torch.arange(len(picked)).repeat_interleave(n)
-        record = scored(rewards, group, torch.ones_like(tokens, dtype=torch.bool), old, tokens=tokens, ref_logp=ref)
+        plain = {"mask": torch.ones_like(tokens, dtype=torch.bool), "tokens": tokens, "ref_logp": ref}
+        record = scored(rewards, group, old_logp=old, **(plain | (more(tokens) if more else {})))
         credit = step.score(record, method)
         history.append(float(step.total_reward(rewards, record.weights).mean()))
         if observe:

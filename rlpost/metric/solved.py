@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import comb
 
 from rlpost.errors import RewardError
+from rlpost.stack import row_score
 from rlpost.types import Rollout
 
 
@@ -106,7 +107,8 @@ def _by_task(rollouts: Sequence[Rollout], score: str | Sequence[str], k: int | N
 
 def _found(rollout: Rollout, score: str | Sequence[str]) -> float | None:
     names = [score] if isinstance(score, str) else score
-    return next((rollout.scores[name] for name in names if rollout.scores.get(name) is not None), None)
+    found = (row_score(rollout.scores.get(name)) for name in names)
+    return next((one for one in found if one is not None), None)
 
 
 def _value(rollout: Rollout, score: str | Sequence[str]) -> float:

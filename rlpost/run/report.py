@@ -114,10 +114,6 @@ def _group(step: Any, members: list[Mapping]) -> dict[str, Any]:
 
 def _row(row: Mapping, shared: list[str]) -> dict[str, Any]:
     own = _thumbnails(row)
-    advantage = row.get("advantage")
-    if isinstance(advantage, list):  # credit per token: its mean fits a cell
-        numbers = [value for value in advantage if value is not None]
-        advantage = fmean(numbers) if numbers else None
     tokens = row.get("tokens")
     return {
         "row": row.get("row"),
@@ -125,11 +121,19 @@ def _row(row: Mapping, shared: list[str]) -> dict[str, Any]:
         "text": _text(row.get("text")),
         "stop": row.get("stop"),
         "tokens": len(tokens) if isinstance(tokens, list) else tokens,
-        "scores": row.get("scores") or {},
+        "scores": {name: _mean(score) for name, score in (row.get("scores") or {}).items()},
         "reward": row.get("reward"),
-        "advantage": advantage,
+        "advantage": _mean(row.get("advantage")),
         "thumbnails": own if own != shared else [],
     }
+
+
+def _mean(value: Any) -> Any:
+    """A number as it is, several (credit per token, scores per span) as their mean: it fits a cell."""
+    if not isinstance(value, list):
+        return value
+    numbers = [one for one in value if one is not None]
+    return fmean(numbers) if numbers else None
 
 
 def _thumbnails(row: Mapping) -> list[str]:

@@ -28,6 +28,8 @@ def test_avg_at_k():
     assert avg_at_k(MIXED, k=2) == {"avg@2": pytest.approx((0.5 + 0 + 1) / 3)}
     graded = rows("x", "ab", scores=[0.25, 0.5])
     assert avg_at_k(graded) == {"avg@2": pytest.approx(0.375)}
+    by_step = rows("x", "ab", scores=[[0.5, None, 1.0], [None]])  # .75, and one that does not apply
+    assert avg_at_k(by_step) == {"avg@1": pytest.approx(0.75)}
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5])

@@ -98,6 +98,13 @@ def test_it_shows_result_curves_configuration_and_environment(folder):
     assert "var(--s1)" in html
 
 
+def test_scores_of_spans_are_shown_by_their_mean(folder):
+    folder.rollouts([row(1, "a", 0, scores={"steps": [0.25, None, -1.5], "none": [None]})])
+    folder.done({"minutes": 1.0})
+    _, tags = page(folder)
+    assert "-0.625" in tags.text and "None" not in tags.text
+
+
 def test_a_run_that_has_logged_nothing_still_has_a_page(tmp_path):
     run = RunFolder.create(Config("grpo", {"run": {"dir": str(tmp_path / "n")}}, {}, {}, []))
     _, tags = page(run)
