@@ -21,7 +21,7 @@ TYPES = {
 }
 PLAIN = ("launch", "logger", "pipeline")
 FREE = ("about", "schedules", "models")
-MAY_BE_EMPTY = ("peft", "logger", "divergence")
+MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference")
 
 
 def faults(cfg: Config) -> list[str]:
@@ -45,7 +45,7 @@ def faults(cfg: Config) -> list[str]:
     at_once = (cfg.tree.get("kernels") or {}).get("completions_at_once")
     if isinstance(at_once, int) and at_once < 1:
         found.append(f"kernels.completions_at_once={at_once} completions are none; choose 1 or more, or null for all")
-    return found + _divergence_faults(cfg.tree)
+    return found + _divergence_faults(cfg.tree) + _pair_faults(cfg.tree)
 
 
 def _unknown_keys(cfg: Config, axes: list[str]) -> list[str]:
@@ -144,6 +144,28 @@ def _role_faults(tree: dict[str, Any]) -> list[str]:
         for name, node in (tree.get("reward") or {}).items()
         if isinstance(node, dict) and "models" in _reads(node) and node.get("role") not in (tree.get("models") or {})
     ]
+
+
+def _pair_faults(tree: dict[str, Any]) -> list[str]:
+    """Functions that read comparisons within a group when no reward makes them."""
+    rewards = [node for node in (tree.get("reward") or {}).values() if isinstance(node, dict)]
+    if any("pairwise" in _decorators(node) for node in rewards):
+        return []
+    nodes = {"advantage": tree.get("advantage")}
+    nodes |= {f"{axis}.{name}": node for axis in ("shaping", "keep") for name, node in (tree.get(axis) or {}).items()}
+    return [
+        f"{path}: {str(node['_target_']).rpartition('.')[2]} reads 'pair_rewards', but no reward compares within the "
+        "group; add one that does, such as '+reward=[pair_judge]'"
+        for path, node in nodes.items()
+        if isinstance(node, dict) and "pair_rewards" in _reads(node)
+    ]
+
+
+def _decorators(node: dict[str, Any]) -> tuple[str, ...]:
+    try:
+        return signature(str(node.get("_target_"))).decorators
+    except TargetMissing:
+        return ()
 
 
 def _reads(node: dict[str, Any]) -> tuple[str, ...]:

@@ -51,7 +51,7 @@ def test_every_file_on_disk_is_visited():
 
 @pytest.mark.parametrize(("axis", "name"), OPTIONS)
 def test_option_composes_and_passes(axis, name):
-    """A pick alone passes, but for values that only the user can give and for a divergence that a loss needs."""
+    """A pick alone passes, but for values that only the user can give and for what else a function needs picked."""
     if axis == catalogue.ROLES:
         check_pick("grpo", [f"scorer@models.judge={name}"])
         return
@@ -60,8 +60,10 @@ def test_option_composes_and_passes(axis, name):
     assert where, f"no command has the axis {axis}"
     command = name if axis == "trainer" and name in where else "grpo" if "grpo" in where else where[0]
     divergence = ["divergence=forward_kl"] if "ref_divergence" in _reads(axis, name) else []
-    judge = ["scorer@models.judge=stand_in"] if "models" in _reads(axis, name) else []
-    check_pick(command, [pick, *divergence, *judge])
+    asked = "models" in _reads(axis, name)
+    judge = [f"scorer@models.{node_of(axis, name)['role']}=stand_in"] if asked else []
+    pairs = ["reward=[pair_judge]", "scorer@models.judge=stand_in"] if "pair_rewards" in _reads(axis, name) else []
+    check_pick(command, [pick, *divergence, *judge, *pairs])
 
 
 def check_pick(command, overrides):
