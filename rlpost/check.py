@@ -21,7 +21,7 @@ TYPES = {
 }
 PLAIN = ("launch", "logger", "pipeline")
 FREE = ("about", "schedules", "models")
-MAY_BE_EMPTY = ("peft", "logger", "divergence")
+MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference")
 
 
 def faults(cfg: Config) -> list[str]:
@@ -46,7 +46,7 @@ def faults(cfg: Config) -> list[str]:
     at_once = kernels.get("completions_at_once") if isinstance(kernels, dict) else None
     if isinstance(at_once, int) and at_once < 1:
         found.append(f"kernels.completions_at_once={at_once}: choose 1 or more, or null for all")
-    return found + _divergence_faults(cfg.tree)
+    return found + _divergence_faults(cfg.tree) + _pair_faults(cfg.tree)
 
 
 def _unknown_keys(cfg: Config, axes: list[str]) -> list[str]:
@@ -172,6 +172,28 @@ def _may_score_spans(node: dict[str, Any]) -> bool:
     except TargetMissing:
         return True
     return not returns or "SpanScores" in returns or "list[list" in returns or "Any" in returns
+
+
+def _pair_faults(tree: dict[str, Any]) -> list[str]:
+    """Functions that read comparisons within a group when no reward makes them."""
+    rewards = [node for node in (tree.get("reward") or {}).values() if isinstance(node, dict)]
+    if any("pairwise" in _decorators(node) for node in rewards):
+        return []
+    nodes = {"advantage": tree.get("advantage")}
+    nodes |= {f"{axis}.{name}": node for axis in ("shaping", "keep") for name, node in (tree.get(axis) or {}).items()}
+    return [
+        f"{path}: {str(node['_target_']).rpartition('.')[2]} reads 'pair_rewards', but no reward compares within the "
+        "group; add one that does, such as '+reward=[pair_judge]'"
+        for path, node in nodes.items()
+        if isinstance(node, dict) and "pair_rewards" in _reads(node)
+    ]
+
+
+def _decorators(node: dict[str, Any]) -> tuple[str, ...]:
+    try:
+        return signature(str(node.get("_target_"))).decorators
+    except TargetMissing:
+        return ()
 
 
 def _reads(node: dict[str, Any]) -> tuple[str, ...]:

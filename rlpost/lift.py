@@ -34,6 +34,20 @@ def per_group(reward: Callable[..., Sequence[Any]]) -> Callable[..., list[Any]]:
     return lifted
 
 
+def pairwise(reward: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a reward whose score of a rollout is a list: one number against each member of its group, in their order.
+
+    Its lists become the field `pair_rewards`; in the table of rewards their mean stands for them.
+    """
+    setattr(reward, "is_pairwise", True)  # noqa: B010 (functions have no such attribute for a type checker)
+    return reward
+
+
+def is_pairwise(reward: Callable[..., Any]) -> bool:
+    """Whether a reward, or a partial of one, is marked as pairwise."""
+    return bool(getattr(reward.func if isinstance(reward, functools.partial) else reward, "is_pairwise", False))
+
+
 def group_rows(rollouts: Sequence[Rollout]) -> dict[str, list[int]]:
     """Row indices of each group, in order of first appearance."""
     groups: dict[str, list[int]] = {}

@@ -34,6 +34,7 @@ def scored(rollouts: Sequence[Rollout], stack: RewardStack, *, version: int = 0)
         span_rewards=stack.span_table(rollouts),
         source=tuple(tuple(r.source) for r in rollouts),
         gen_logp=padded([r.gen_logp for r in rollouts], 0.0, width=width),
+        pair_rewards=stack.pairs(rollouts),
         **{name: torch.tensor([getattr(r, name) for r in rollouts], dtype=torch.long) for name in _IDS},
     )
 

@@ -46,6 +46,18 @@ def cosine(step: int, progress: float, *, start: float, end: float, until: float
 
 
 @schedule
+def exponential(step: int, progress: float, *, start: float, decay_steps: float) -> float:
+    """An exponential decay from `start` towards 0, by a factor of e every `decay_steps` optimizer steps.
+
+    Equation: f = start * exp(-step / decay_steps)
+    Edge cases: `decay_steps` of 0 or less is an error.
+    """
+    if decay_steps <= 0:
+        raise ValueError(f"an exponential decay needs decay_steps above 0, not {decay_steps}")
+    return start * math.exp(-step / decay_steps)
+
+
+@schedule
 def steps(step: int, progress: float, *, values: Sequence[float], at: Sequence[int]) -> float:
     """A staircase: `values[i]` until the optimizer step `at[i]`, the last value afterwards.
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 
 from rlpost import spans
 from rlpost.errors import RewardError, RlpostError
 from rlpost.fields import reads
+from rlpost.lift import group_rows, is_pairwise
 from rlpost.schedule import bind, value
 from rlpost.types import NK, Rollout
 
@@ -71,16 +73,64 @@ class RewardStack:
             ):
                 rollout.scores[name] = score
 
+    def observe(self, rollouts: Sequence[Rollout]) -> None:
+        """Show the rollouts of a whole step, of all ranks, to the rewards that remember (those with `observe`)."""
+        for name, remembers in self._remembering().items():
+            remembers.observe([r for r in rollouts if self.rewards[name].applies(r)])
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the rewards that remember would forget in a restart."""
+        return {name: remembers.state_dict() for name, remembers in self._remembering().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where `state_dict` was taken; a reward that it does not hold starts anew."""
+        for name, remembers in self._remembering().items():
+            if name in state:
+                remembers.load_state_dict(state[name])
+
+    def _remembering(self) -> dict[str, Any]:
+        return {name: reward.score for name, reward in self.rewards.items() if hasattr(reward.score, "observe")}
+
     def table(self, rollouts: Sequence[Rollout]) -> NK:
-        """Scores (N,K), NaN where a reward does not apply; scores of spans count with their mean."""
-        found = [[r.scores.get(name) for name in self.names] for r in rollouts]
-        rows = [[math.nan if one is None or isinstance(one, list) else float(one) for one in row] for row in found]
+        """Scores (N,K), NaN where a reward does not apply; a list, over spans or against the group, counts as its mean."""
+        rows = [[_number(r.scores.get(name)) for name in self.names] for r in rollouts]
         numbers = torch.tensor(rows, dtype=torch.float32).reshape(len(rollouts), len(self.names))
-        return torch.where(torch.isnan(numbers), spans.span_mean(self.span_table(rollouts)), numbers)
+        pairs = self._means_of_pairs(rollouts)
+        found = torch.where(torch.isnan(numbers), spans.span_mean(self.span_table(rollouts)), numbers)
+        return torch.where(torch.isnan(pairs), found, pairs)
 
     def span_table(self, rollouts: Sequence[Rollout]) -> spans.NSK:
         """Scores of spans (N,S,K), NaN behind a row's last span and for rewards that score rows; S is 0 without any."""
-        return spans.table([[r.scores.get(name) for name in self.names] for r in rollouts], len(self.names))
+        compares = {name for name, reward in self.rewards.items() if is_pairwise(reward.score)}
+        found = [[None if name in compares else r.scores.get(name) for name in self.names] for r in rollouts]
+        return spans.table(found, len(self.names))
+
+    def _means_of_pairs(self, rollouts: Sequence[Rollout]) -> NK:
+        compares = [is_pairwise(self.rewards[name].score) for name in self.names]
+        rows = [
+            [_mean(r.scores.get(name)) if pairs else math.nan for name, pairs in zip(self.names, compares, strict=True)]
+            for r in rollouts
+        ]
+        return torch.tensor(rows, dtype=torch.float32).reshape(len(rollouts), len(self.names))
+
+    def pairs(self, rollouts: Sequence[Rollout]) -> Float[torch.Tensor, "N G"] | None:
+        """Scores of each row against each member of its group, summed over the pairwise rewards with their weights.
+
+        G is the largest group; NaN fills smaller ones, and rows to which no pairwise reward applies. None without a
+        pairwise reward.
+        """
+        found = {name: float(value(r.weight, 0, 0.0)) for name, r in self.rewards.items() if is_pairwise(r.score)}
+        if not found:
+            return None
+        width = max((len(r.scores[name]) for r in rollouts for name in found if r.scores.get(name)), default=0)
+        table = torch.full((len(rollouts), width), math.nan)
+        for row, rollout in enumerate(rollouts):
+            for name, weight in found.items():
+                scores = rollout.scores.get(name)
+                if scores is not None:
+                    add = weight * torch.tensor(scores, dtype=torch.float32)
+                    table[row, : len(scores)] = torch.nan_to_num(table[row, : len(scores)], nan=0.0) + add
+        return table
 
 
 def _run(name: str, reward: Reward, rollouts: Sequence[Rollout], extra: Mapping[str, Any]) -> list[Any]:
@@ -99,7 +149,32 @@ def _run(name: str, reward: Reward, rollouts: Sequence[Rollout], extra: Mapping[
             f"reward '{name}' returned {len(scores)} scores for {len(rollouts)} rollouts; one each is needed, "
             f"first on {_sample(rollouts[0])}"
         )
+    if is_pairwise(reward.score):
+        return _pairwise(name, rollouts, scores)
     return [_checked(name, rollout, score) for rollout, score in zip(rollouts, scores, strict=True)]
+
+
+def _pairwise(name: str, rollouts: Sequence[Rollout], scores: Sequence[Any]) -> list[list[float] | None]:
+    """The lists of a pairwise reward, each with a number against every member of its group."""
+    size = {i: len(rows) for rows in group_rows(rollouts).values() for i in rows}
+    found: list[list[float] | None] = []
+    for i, (rollout, score) in enumerate(zip(rollouts, scores, strict=True)):
+        if score is not None and not isinstance(score, (list, tuple)):
+            raise RewardError(
+                f"reward '{name}' returned {score!r} for {_sample(rollout)}; it compares, so a list is needed"
+            )
+        numbers = None if score is None else list(score)
+        if numbers is not None and len(numbers) != size[i]:
+            raise RewardError(
+                f"reward '{name}' compares within groups and returned {len(numbers)} scores for {_sample(rollout)}, "
+                f"whose group has {size[i]} members; one against each is needed, itself included"
+            )
+        for number in numbers or ():
+            if number is None:
+                raise RewardError(f"reward '{name}' returned None against a member of the group, on {_sample(rollout)}")
+            _plain(name, rollout, number)
+        found.append(None if numbers is None else [float(number) for number in numbers])
+    return found
 
 
 def _checked(name: str, rollout: Rollout, score: Any) -> float | list[float | None] | None:
@@ -148,6 +223,14 @@ def row_score(score: Any) -> float | None:
         return score
     known = [one for one in score if one is not None]
     return math.fsum(known) / len(known) if known else None
+
+
+def _number(score: Any) -> float:
+    return math.nan if score is None or isinstance(score, list) else float(score)
+
+
+def _mean(scores: Any) -> float:
+    return math.fsum(scores) / len(scores) if isinstance(scores, list) and scores else math.nan
 
 
 def _values(wanted: Any) -> Sequence[Any]:

@@ -57,3 +57,11 @@ def test_bind_replaces_scheduled_knobs_only():
     assert bound.keywords == {"clip_low": pytest.approx(0.3, rel=1e-9), "clip_high": 0.28}
     plain = build({**node, "clip_low": 0.1})
     assert schedule.bind(plain, 5, 0.5) is plain
+
+
+def test_exponential_by_hand():
+    at = functools.partial(schedule.exponential, start=0.3, decay_steps=500.0)
+    assert [at(step, 0.9) for step in (0, 500, 1000)] == pytest.approx([0.3, 0.3 / math.e, 0.3 / math.e**2], rel=1e-9)
+    assert schedule.is_schedule(functools.partial(schedule.exponential, start=0.3, decay_steps=1.0))
+    with pytest.raises(ValueError, match="decay_steps above 0"):
+        schedule.exponential(1, 0.0, start=0.3, decay_steps=0.0)

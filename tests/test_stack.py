@@ -2,12 +2,15 @@
 
 import functools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from rlpost.errors import ConfigError, RewardError
+from rlpost.lift import group_rows, pairwise
+from rlpost.rows import scored as rows_of
 from rlpost.stack import Reward, RewardStack, row_score
 from rlpost.types import Prompt, Rollout, Task
 
@@ -168,3 +171,102 @@ def test_any_sequence_of_numbers_is_fine(scores):
     stack(ok=lambda rs: scores).score(given)
     assert [r.scores["ok"] for r in given] == [1.0, 0.0, 1.0, 0.0]
     assert all(type(r.scores["ok"]) is float for r in given)
+
+
+@pairwise
+def longer(rollouts):
+    """Each row against each member of its group: +1 where its text is longer."""
+    members = {i: rows for rows in group_rows(rollouts).values() for i in rows}
+    size = [len(r.text) for r in rollouts]
+    return [[float(size[i] - size[j]) for j in members[i]] for i in range(len(rollouts))]
+
+
+def grouped() -> list[Rollout]:
+    """Two groups side by side, of three rows and of two."""
+    names = [("a", "seven"), ("b", "xx"), ("a", "eleven!"), ("b", "yyyyy"), ("a", "")]
+    return [replace(rollout(name, text, kind=name), group=name) for name, text in names]
+
+
+def test_a_pairwise_reward_gives_lists_their_means_and_the_table_of_pairs():
+    given = grouped()
+    both = stack(longer=Reward(longer, weight=2.0), length=length)
+    both.score(given)
+    assert given[0].scores["longer"] == [0.0, -2.0, 5.0] and given[1].scores["longer"] == [0.0, -3.0]
+    torch.testing.assert_close(both.table(given)[:, 0], torch.tensor([1.0, -1.5, 3.0, 1.5, -4.0]))
+    nan = math.nan
+    wanted = [[0.0, -4, 10], [0, -6, nan], [4, 0, 14], [6, 0, nan], [-10, -14, 0]]
+    torch.testing.assert_close(both.pairs(given), torch.tensor(wanted), equal_nan=True)
+    assert stack(length=length).pairs(given) is None
+    assert (
+        rows_of(given, both).pair_rewards.shape == (5, 3) and rows_of(given, stack(length=length)).pair_rewards is None
+    )
+
+
+def test_several_pairwise_rewards_add_up_where_they_apply():
+    given = grouped()
+    two = stack(all=longer, some=Reward(functools.partial(longer), weight=0.5, when={"kind": "b"}))
+    two.score(given)
+    assert given[0].scores["some"] is None and given[1].scores["some"] == [0.0, -3.0]
+    torch.testing.assert_close(two.pairs(given)[1, :2], torch.tensor([0.0, -4.5]))
+    torch.testing.assert_close(two.pairs(given)[0], torch.tensor([0.0, -2.0, 5.0]))
+    only = stack(some=Reward(longer, when={"kind": "b"}))
+    fresh = grouped()
+    only.score(fresh)
+    assert only.pairs(fresh).isnan().all(-1).tolist() == [True, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        ([[0.0, 1.0]] * 5, r"'bad' compares within groups and returned 2 scores for task a, .*has 3 members"),
+        ([[0.0, 1.0, 2.0]] * 5, r"'bad' .*returned 3 scores for task b"),
+        ([[0.0, None, 1.0], [0.0, 1.0]] * 3, r"'bad' returned None against a member .*task a"),
+        ([[0.0, math.nan, 1.0], [0.0, 1.0]] * 3, r"'bad' returned nan on task a"),
+        ([1.0] * 5, r"'bad' returned 1.0 for task a, .*a list"),
+    ],
+)
+def test_a_broken_pairwise_reward_is_named_with_its_sample(lists, said):
+    with pytest.raises(RewardError, match=said):
+        stack(bad=pairwise(lambda rollouts: lists[: len(rollouts)])).score(grouped())
+
+
+def test_a_list_is_refused_from_a_reward_that_is_not_marked():
+    with pytest.raises(RewardError, match=r"'plain' returned 3 scores for 1 spans"):
+        stack(plain=lambda rollouts: longer(rollouts)).score(grouped())
+
+
+class Memory:
+    """Scores a row by how often its text was observed."""
+
+    def __init__(self):
+        self.seen = []
+
+    def __call__(self, rollouts):
+        return [float(self.seen.count(r.text)) for r in rollouts]
+
+    def observe(self, rollouts):
+        self.seen += [r.text for r in rollouts]
+
+    def state_dict(self):
+        return {"seen": list(self.seen)}
+
+    def load_state_dict(self, state):
+        self.seen = list(state["seen"])
+
+
+def test_a_reward_that_remembers_sees_what_it_applies_to_and_survives_a_restart():
+    def fresh():
+        return stack(memory=Reward(Memory(), when={"kind": "b"}), length=length)
+
+    first, given = fresh(), grouped()
+    first.at(3, 0.5).score(given)
+    assert [r.scores["memory"] for r in given] == [None, 0.0, None, 0.0, None]
+    first.at(3, 0.5).observe([*given, *given[:2]])
+    assert first.state_dict() == {"memory": {"seen": ["xx", "yyyyy", "xx"]}}
+    second = fresh()
+    second.load_state_dict(first.state_dict())
+    later = grouped()
+    second.score(later)
+    assert [r.scores["memory"] for r in later] == [None, 2.0, None, 1.0, None]
+    second.load_state_dict({})
+    assert stack(length=length).state_dict() == {}

@@ -2,11 +2,12 @@
 
 import contextlib
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedConfig
 
 from rlpost.errors import ModelError
@@ -85,12 +86,16 @@ def with_adapter(model: Any, peft: dict[str, Any] | None) -> Any:
 
 
 class Reference:
-    """The policy as it was at the start: with adapters the policy with them switched off, otherwise a frozen copy."""
+    """The policy as it was at the start: with adapters the policy with them switched off, otherwise a frozen copy.
+
+    A copy may follow the policy: `move` mixes the policy's weights into it.
+    """
 
     def __init__(self, policy: Any):
         self._policy = policy
         self._shared = hasattr(policy, "disable_adapter")
         self._frozen = policy if self._shared else _frozen_copy(policy)
+        self._average: list[Tensor] = []  # of a copy that was moved, in float32 or better
 
     @contextlib.contextmanager
     def use(self) -> Iterator[Any]:
@@ -102,6 +107,47 @@ class Reference:
                 yield self._frozen
         finally:
             self._frozen.train(training and self._shared)
+
+    @property
+    def movable(self) -> bool:
+        """Whether it has weights of its own."""
+        return not self._shared
+
+    @torch.no_grad()
+    def move(self, share: float) -> None:
+        """Keep `share` of the weights and take the rest from the policy as it is now. Raises ModelError with adapters.
+
+        Small shares add up: the average is kept in float32 where the model is less exact.
+        """
+        if self._shared:
+            raise ModelError("the reference of a policy with an adapter is the policy without it and cannot follow it")
+        own = list(self._frozen.parameters())
+        if not self._average:
+            self._average = _averages(own)
+        for weights, average, new in zip(own, self._average, self._policy.parameters(), strict=True):
+            average.lerp_(new.to(average), 1.0 - share)
+            if average is not weights:
+                weights.copy_(average)
+
+    def state(self) -> list[Tensor]:
+        """The weights of a reference that moved, for a checkpoint; empty while it is the start."""
+        return [average.detach().cpu() for average in self._average]
+
+    @torch.no_grad()
+    def load_state(self, state: Sequence[Tensor]) -> None:
+        """Continue where `state` was taken."""
+        if not state:
+            return
+        own = list(self._frozen.parameters())
+        self._average = _averages(own)
+        for weights, average, saved in zip(own, self._average, state, strict=True):
+            average.copy_(saved)
+            weights.copy_(average)
+
+
+def _averages(own: Sequence[Tensor]) -> list[Tensor]:
+    """Where the average of each tensor is kept: in place, or beside it in float32."""
+    return [weights if torch.finfo(weights.dtype).bits >= 32 else weights.float() for weights in own]
 
 
 def _frozen_copy(policy: Any) -> Any:

@@ -50,7 +50,7 @@ def final_answer(text: str, *, extract: str, max_numbers: int, numeric: bool) ->
     if numeric:
         marked = [answer.rpartition("=")[2] for answer in marked]
     if marked:
-        return marked[-1] if len({_plain(answer) for answer in marked}) == 1 else None
+        return marked[-1] if len({plain(answer) for answer in marked}) == 1 else None
     if extract == "marked":
         return None
     if not numeric:
@@ -64,7 +64,7 @@ def same(found: str, gold: str, *, tolerance: float = 0.0) -> bool:
     """Equal as numbers where the gold answer is one (within a relative tolerance), else as normalised text."""
     target, value = number(gold), number(found)
     if target is None:
-        return _plain(found) == _plain(gold)
+        return plain(found) == plain(gold)
     return value is not None and abs(value - target) <= Decimal(str(tolerance)) * abs(target)
 
 
@@ -88,5 +88,6 @@ def _marked(text: str) -> list[str]:
     return []
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Text without case, outer punctuation and repeated spaces."""
     return re.sub(r"\s+", " ", text).strip(" \t\n.,;:!?\"'`*()").casefold()

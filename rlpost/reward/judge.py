@@ -83,9 +83,9 @@ def rubric(
     return [None if one.value is None else one.value / maximum for one in found]
 
 
-def fence_of(rollout: Rollout) -> str:
-    """Eight hex digits that follow from the prompt and the completion: to quote them is to change them."""
-    text = f"{_question(rollout)}\0{rollout.text}"
+def fence_of(rollout: Rollout, *others: Rollout) -> str:
+    """Eight hex digits that follow from the prompt and the completions: to quote them is to change them."""
+    text = "\0".join([question_of(rollout), rollout.text, *(other.text for other in others)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]
 
 
@@ -108,7 +108,8 @@ def _verdict(reader: re.Pattern[str], reply: str, maximum: float) -> float | Non
     return value if value is not None and 0 <= value <= maximum else None
 
 
-def _question(rollout: Rollout) -> str:
+def question_of(rollout: Rollout) -> str:
+    """The prompt of a rollout as text for a judge."""
     return "\n".join(f"{message['role']}: {_text(message['content'])}" for message in rollout.task.prompt)
 
 
@@ -123,21 +124,23 @@ def _prompt(template: str, criteria: str, maximum: float, rollout: Rollout, fenc
     columns = {name: str(value) for name, value in rollout.task.columns.items()}
     own = {
         "fence": fence,
-        "question": _question(rollout),
+        "question": question_of(rollout),
         "reference": "(none)" if rollout.task.answer is None else str(rollout.task.answer),
         "answer": rollout.text,
-        "criteria": _filled(criteria, columns),
+        "criteria": filled(criteria, columns),
         "maximum": f"{maximum:g}",
     }
-    return _filled(template, {**columns, **own})
+    return filled(template, {**columns, **own})
 
 
-def _filled(template: str, values: Mapping[str, str]) -> str:
+def filled(template: str, values: Mapping[str, str]) -> str:
     """Every {name} replaced in one pass, so that braces in a completion are left as they are."""
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
-            raise ConfigError(f"reward rubric: {match[0]} names no column; there are {', '.join(values) or 'none'}")
+            raise ConfigError(
+                f"a judge's template: {match[0]} names no column; there are {', '.join(values) or 'none'}"
+            )
         return values[match[1]]
 
     return re.sub(r"\{([A-Za-z_]\w*)\}", value, template)

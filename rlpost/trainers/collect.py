@@ -87,6 +87,7 @@ class Collects:
             self.folder.rollouts(records.rollout_records(everything, credit, stack, number + 1, pictures))
         found = rows.outcomes(table, credit, everything, number)
         self.parts.curriculum.observe(found, metrics)
+        stack.observe(everything)
         return cycle
 
     def _drawn(self, number: int, rank: int, ranks: int) -> tuple[list[Rollout], list[list[Rollout]]]:

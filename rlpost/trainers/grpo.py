@@ -21,6 +21,7 @@ from rlpost.models.roles import Reference, start_from, with_adapter
 from rlpost.run import checkpoint
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import progress
+from rlpost.schedule import bind
 from rlpost.step import Summed
 from rlpost.trainers import records, vllm
 from rlpost.trainers.arguments import epochs_to_steps, newest_checkpoint, training_arguments, world_size
@@ -53,6 +54,8 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         self.encoder, self.tasks, self.parts, self.cfg = bundle.encoder, tasks, parts, cfg
         self.rng = random.Random(args.seed)
         self.reference = Reference(self.model) if parts.reads & {"ref_logp", "ref_divergence"} else None
+        if parts.follows and self.reference:
+            _refuse_fixed(self.reference, is_sharded(self.accelerator))
         self.sharing = Sharing(
             bundle.model,
             bundle.encoder,
@@ -76,6 +79,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
 
     def micro_batches(self, number: int) -> list[rows.MicroBatch]:
         """The micro-batches of an optimizer step; new rollouts at the start of a cycle."""
+        self._move_reference(number)
         place = number % (self.steps_per_cycle * self.args.num_iterations)
         if place == 0 or not self._cycle:
             self._cycle = self._collect(number)
@@ -84,6 +88,16 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
             self.record({"tokens_spared_by_sharing": self.sharing.saved()})  # in the step before this one
         self._means = self._measure(items) if self.parts.method.measured else {}
         return items
+
+    def _move_reference(self, number: int) -> None:
+        """Let the reference follow the policy of `number` optimizer steps; what it said of the cycle's rows is old."""
+        if self.parts.follows is None or self.reference is None:
+            return
+        share = bind(self.parts.follows, number, self._progress(number))(number)
+        if share < 1.0:
+            self.reference.move(share)
+            for item in (item for micro in self._cycle for item in micro):
+                item.logps.pop("ref_logp", None)
 
     def _measure(self, items: Sequence[rows.MicroBatch]) -> dict[str, float]:
         """The means over the whole step that coefficients read: a pass without a gradient, summed over the ranks."""
@@ -138,7 +152,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         )
 
     def _frozen(self, item: rows.MicroBatch, inputs: Rows) -> dict[str, Any]:
-        """What the reference says of the rows; it never changes, so it is computed once per micro-batch."""
+        """What the reference says of the rows, computed once per micro-batch until the reference moves."""
         if self.reference is None or ("ref_logp" in item.logps and self.parts.divergence is None):
             return {name: item.logps[name] for name in ("ref_logp",) if name in item.logps}
         with self.phase("reference"), self.reference.use() as model:
@@ -174,24 +188,40 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     # --- what a checkpoint must remember ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict[str, Any]:
-        """Curriculum, statistics per prompt, the random state of the picks, and rollouts still to be trained on."""
+        """What curriculum, rewards, picks and a moving reference remember, and rollouts still to be trained on."""
         return {
             "curriculum": self.parts.curriculum.state_dict(),
+            "reward": self.parts.stack.state_dict(),
             "prompts": self.prompt_stats,
             "rng": _plain(self.rng.getstate()),
+            "reference": self.reference.state() if self.reference else [],
             "cycle": [[records.pack(item) for item in micro] for micro in self._cycle] if self._mid_cycle() else [],
         }
 
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `extra_state` returned."""
         self.parts.curriculum.load_state_dict(state["curriculum"])
+        self.parts.stack.load_state_dict(state.get("reward", {}))
         self.prompt_stats = dict(state["prompts"])
+        if self.reference:
+            self.reference.load_state(state.get("reference", []))
         version, internal, gauss = state["rng"]
         self.rng.setstate((version, tuple(internal), gauss))
         self._cycle = [[records.unpack(item) for item in micro] for micro in state["cycle"]]
 
     def _mid_cycle(self) -> bool:
         return self.state.global_step % (self.steps_per_cycle * self.args.num_iterations) != 0
+
+
+def _refuse_fixed(reference: Reference, sharded: bool) -> None:
+    """A reference without weights of its own, or with a part of them, cannot follow the policy."""
+    if not reference.movable or sharded:
+        why = (
+            "its weights are sharded: use launch=torchrun"
+            if sharded
+            else "peft gives it none of its own: use peft=none"
+        )
+        raise ConfigError(f"reference: a reference that follows the policy needs a whole copy of it, but {why}")
 
 
 def _rewards_until(step: int, folder: RunFolder) -> list[float]:

@@ -27,6 +27,7 @@ class Parts:
         self.max_draws = int(tree["rollout"].get("max_draws") or 1)
         self.rows_per_micro_batch = int(tree["trainer"]["per_device_train_batch_size"])
         self.divergence = build(tree["divergence"]) if tree.get("divergence") else None
+        self.follows = build(tree["reference"]) if tree.get("reference") else None
         self.reads = self.method.reads()
 
 

@@ -60,10 +60,12 @@ def test_option_composes_and_passes(axis, name):
     assert where, f"no command has the axis {axis}"
     command = name if axis == "trainer" and name in where else "grpo" if "grpo" in where else where[0]
     divergence = ["divergence=forward_kl"] if "ref_divergence" in _reads(axis, name) else []
-    judge = [f"scorer@models.{node_of(axis, name)['role']}=stand_in"] if "models" in _reads(axis, name) else []
+    asked = "models" in _reads(axis, name)
+    judge = [f"scorer@models.{node_of(axis, name)['role']}=stand_in"] if asked else []
     steps = ["reward=[step_scores]", f"{catalogue.ROLES}@models.process=stand_in"]
     scored = steps if "span_rewards" in _reads(axis, name) else []
-    check_pick(command, [pick, *divergence, *judge, *scored])
+    pairs = ["reward=[pair_judge]", "scorer@models.judge=stand_in"] if "pair_rewards" in _reads(axis, name) else []
+    check_pick(command, [pick, *divergence, *judge, *scored, *pairs])
 
 
 def check_pick(command, overrides):

@@ -200,3 +200,61 @@ def test_a_vision_model_is_loaded_whole(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(source.model.parameters(), found.parameters(), strict=True))
     with pytest.raises(ModelError, match="qwen2_5_vl"):
         start_from(tiny.text(), tmp_path)
+
+
+def test_a_reference_that_moves_is_the_weighted_mean_of_the_policies_it_met():
+    """From r0: r1 = s r0 + (1 - s) w1 and r2 = s r1 + (1 - s) w2, hence s^2 r0 + s (1 - s) w1 + (1 - s) w2."""
+    model = tiny.text(seed=1).model
+    reference = Reference(model)
+    met = [_weights(model)]
+    for _ in range(2):
+        shake(model, 0.1)
+        met.append(_weights(model))
+        reference.move(0.9)
+    with reference.use() as frozen:
+        for found, start, first, second in zip(_weights(frozen), *met, strict=True):
+            torch.testing.assert_close(found, 0.81 * start + 0.09 * first + 0.1 * second, atol=1e-6, rtol=0)
+        assert not any(p.requires_grad for p in frozen.parameters())
+        assert frozen.get_output_embeddings().weight is frozen.get_input_embeddings().weight
+    assert all(torch.equal(a, b) for a, b in zip(_weights(model), met[-1], strict=True)), "the policy stays"
+
+
+def test_small_shares_add_up_in_bfloat16():
+    """0.2% of a difference is below bfloat16's resolution: 300 moves of it must still arrive at 1 - 0.998^300 = 45%."""
+    model = tiny.text(seed=1).model.bfloat16()
+    reference = Reference(model)
+    start = _weights(model)
+    shake(model, 0.1)
+    for _ in range(300):
+        reference.move(0.998)
+    with reference.use() as frozen:
+        now = _weights(frozen)
+    assert {w.dtype for w in now} == {torch.bfloat16}
+    gone = sum((a.float() - b.float()).norm() ** 2 for a, b in zip(now, start, strict=True)) ** 0.5
+    way = sum((a.float() - b.float()).norm() ** 2 for a, b in zip(_weights(model), start, strict=True)) ** 0.5
+    assert gone / way == pytest.approx(1 - 0.998**300, abs=0.01)
+
+
+def test_a_reference_that_moved_continues_from_its_state():
+    model = tiny.text(seed=1).model
+    one, two = Reference(model), Reference(model)
+    assert one.state() == [], "a reference that stays needs no place in a checkpoint"
+    shake(model)
+    one.move(0.5)
+    two.load_state(one.state())
+    shake(model)
+    for reference in (one, two):
+        reference.move(0.7)
+    with one.use() as a, two.use() as b:
+        assert all(torch.equal(x, y) for x, y in zip(_weights(a), _weights(b), strict=True))
+
+
+def test_the_reference_of_an_adapter_cannot_move():
+    reference = Reference(with_adapter(tiny.text(seed=1).model, LORA))
+    assert not reference.movable and Reference(tiny.text().model).movable
+    with pytest.raises(ModelError, match="cannot follow"):
+        reference.move(0.9)
+
+
+def _weights(model) -> list[torch.Tensor]:
+    return [p.detach().clone() for p in model.parameters()]

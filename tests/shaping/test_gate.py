@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlpost.errors import ConfigError
-from rlpost.shaping.gate import gate
+from rlpost.shaping.gate import gate, solved_gate
 
 NAN = float("nan")
 R = torch.tensor([[1.0, 0.4, 0.7], [0.9, 0.4, 0.7], [NAN, 0.4, NAN], [2.0, NAN, 0.2], [0.0, NAN, 0.2]])
@@ -30,3 +30,14 @@ def test_only_the_named_rewards_and_the_given_threshold():
 def test_unknown_names_are_refused(easy, hard):
     with pytest.raises(ConfigError, match=r"brevity|right"):
         gate(R, NAMES, easy=easy, hard=hard)
+
+
+def test_a_bonus_counts_where_the_group_has_a_solution():
+    names, group = ("elliptical", "correct"), torch.tensor([4, 4, 4, 1, 1, 7, 7])
+    r = torch.tensor([[0.3, 0], [0.2, 1], [0.1, 0.9], [0.5, 0.9], [NAN, NAN], [0.6, NAN], [0.7, NAN]])
+    found = solved_gate(r, names, group, bonus="elliptical")
+    assert torch.equal(found[:, 1].nan_to_num(-1), r[:, 1].nan_to_num(-1))
+    torch.testing.assert_close(found[:, 0], torch.tensor([0.3, 0.2, 0.1, 0, NAN, 0.6, 0.7]), equal_nan=True)
+    torch.testing.assert_close(solved_gate(r, names, group, bonus="elliptical", threshold=0.9)[3], r[3])
+    with pytest.raises(ConfigError, match="'novelty'"):
+        solved_gate(r, names, group, bonus="novelty")

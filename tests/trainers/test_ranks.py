@@ -71,7 +71,13 @@ def test_metrics_of_two_ranks_are_those_of_all_rows(tmp_path):
         assert one[0][name] == pytest.approx(two[0][name], abs=1e-5), name
 
 
-@pytest.mark.parametrize("extra", [[], ["trainer.num_iterations=2"], ["+trainer.steps_per_generation=2"]])
+MOVING = ["reference=moving_average", "reference.decay=0.5", "reference.every=1", "regularizer=[kl_k3]"]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [[], ["trainer.num_iterations=2"], ["+trainer.steps_per_generation=2"], [*MOVING, "trainer.num_iterations=2"]],
+)
 def test_a_resumed_run_is_bit_equal(extra, tmp_path):
     common = ["trainer.per_device_train_batch_size=8", "curriculum=dump", "trainer.max_steps=5", *extra]
     whole = train(tmp_path / "a", *common)

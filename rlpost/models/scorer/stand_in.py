@@ -1,6 +1,7 @@
 """A scorer without a model: every answer is a function of the content's hash, for tests and smoke runs."""
 
 import hashlib
+import itertools
 import logging
 import math
 import re
@@ -16,16 +17,14 @@ from rlpost.models.scorer.cache import key_of
 
 log = logging.getLogger("rlpost")
 
-_PLACE = re.compile(
-    r"^(?P<before>.*)<number from (?P<low>\d+(?:\.\d+)?) to (?P<high>\d+(?:\.\d+)?)>(?P<after>.*)$", re.M
-)
+_PLACE = re.compile(r"<number from (?P<low>\d+(?:\.\d+)?) to (?P<high>\d+(?:\.\d+)?)>")
 
 
 class StandIn(Cached):
     """A stand-in for a second model: reproducible numbers and replies that mean nothing.
 
-    A judge's prompt that asks for a line with `<number from 0 to 10>` in it gets that line with a whole number; the
-    last such line counts. `nonsense` is the share of replies that are unreadable instead.
+    A judge's prompt that asks for a line with `<number from 0 to 10>` in it, once or more, gets that line with whole
+    numbers; the last such line counts. `nonsense` is the share of replies that are unreadable instead.
 
     Edge cases: text has one token per word and a stop token; token ids have one each.
     """
@@ -77,13 +76,19 @@ class StandIn(Cached):
     def _reply(self, chat: list[dict], chance: int) -> str:
         if self._draw("nonsense", chat, chance) < self.nonsense:
             return "I would rather not say."
-        places = list(_PLACE.finditer("\n".join(str(message.get("content")) for message in chat)))
-        if not places:
+        asked = "\n".join(str(message.get("content")) for message in chat).split("\n")
+        lines = [line for line in asked if _PLACE.search(line)]
+        if not lines:
             return f"A reply of the stand-in, {key_of(self.seed, chat, chance)[:8]}."
-        last = places[-1]
-        low, high = math.ceil(float(last["low"])), math.floor(float(last["high"]))
-        number = low + int(self._draw("judge", chat, chance) * (high - low + 1))
-        return f"This is a reply of the stand-in.\n{last['before']}{number}{last['after']}"
+        place = itertools.count()
+
+        def number(found: re.Match[str]) -> str:
+            low, high = math.ceil(float(found["low"])), math.floor(float(found["high"]))
+            content = ["judge", chat, chance, next(place)]
+            drawn = self._draw(*(content if content[-1] else content[:-1]))
+            return str(low + int(drawn * (high - low + 1)))
+
+        return f"This is a reply of the stand-in.\n{_PLACE.sub(number, lines[-1])}"
 
     def _vectors(self, method: str, items: Sequence[object]) -> Float[Tensor, "N D"]:
         rows = self.through(method, items, {}, lambda at: [self._row(method, items[i]) for i in at])
