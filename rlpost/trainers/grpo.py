@@ -15,9 +15,11 @@ from trl import GRPOConfig, GRPOTrainer
 from rlpost import rows, step
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError
+from rlpost.fields import REFERENCE
 from rlpost.likelihood.scoring import Ask, Rows, against, teach
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, start_from, with_adapter
+from rlpost.models.teacher import Teacher
 from rlpost.run import checkpoint
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import progress
@@ -29,10 +31,12 @@ from rlpost.trainers.heldout import HeldOut
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.seams import OwnStep, gathered
 from rlpost.trainers.sharing import Sharing, is_sharded
+from rlpost.trainers.streams import Streams
 from rlpost.types import Prompt, Task, TokenBatch
 
 SCORED_FIELDS = (
     "group", "gen_logp", "reward", "length", "role", "stop", "turn", "trajectory", "index", "age", "span", "source",
+    "teacher_logp",
 )  # fmt: skip
 
 
@@ -52,7 +56,11 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         )
         self.encoder, self.tasks, self.parts, self.cfg = bundle.encoder, tasks, parts, cfg
         self.rng = random.Random(args.seed)
-        self.reference = Reference(self.model) if parts.reads & {"ref_logp", "ref_divergence"} else None
+        self.streams = Streams(self, cfg.tree, tasks, bundle.encoder)
+        reads = parts.reads | self.streams.reads()
+        self.reference = Reference(self.model) if reads & REFERENCE else None
+        teaches = "teacher_logp" in reads
+        self.teacher = Teacher(parts.stack.models["teacher"], bundle.encoder) if teaches else None
         self.sharing = Sharing(
             bundle.model,
             bundle.encoder,
@@ -80,6 +88,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         if place == 0 or not self._cycle:
             self._cycle = self._collect(number)
         items = self._cycle[place % self.steps_per_cycle]
+        self.streams.deal(items)
         self._means = self._measure(items) if self.parts.method.measured else {}
         return items
 
@@ -104,9 +113,12 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     # --- the loss of a micro-batch ---------------------------------------------------------------------------------
 
     def micro_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
+        """The loss of the rollouts of a micro-batch and of what the streams put beside them."""
+        loss, metrics = self._rollout_loss(model, item) if item.rollouts else (self.idle(model), {})
+        return self.streams.add(model, item, loss, metrics)
+
+    def _rollout_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
         """Score the rows with the current policy and hand them to the pure step."""
-        if not item.rollouts:
-            return self._no_rows(model), {}
         batch, number = self._batch(model, item), self.state.global_step
         loss, metrics = step.loss(
             batch, self.parts.method, item.counts, step=number, progress=self._progress(number), means=self._means
@@ -160,7 +172,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         model.train(training)
         return found.logp, found.entropy
 
-    def _no_rows(self, model: Any) -> Tensor:
+    def idle(self, model: Any) -> Tensor:
         """A loss of zero that touches every parameter, so that all ranks take part in the gradient exchange."""
         pad = self.encoder.pad_id
         inputs = self.encoder.collate([Prompt([pad], [0])], [[pad]])
@@ -172,9 +184,10 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     # --- what a checkpoint must remember ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict[str, Any]:
-        """Curriculum, statistics per prompt, the random state of the picks, and rollouts still to be trained on."""
+        """Curriculum, streams, statistics per prompt, the random state of the picks, rollouts still to train on."""
         return {
             "curriculum": self.parts.curriculum.state_dict(),
+            "streams": self.streams.state_dict(),
             "prompts": self.prompt_stats,
             "rng": _plain(self.rng.getstate()),
             "cycle": [[records.pack(item) for item in micro] for micro in self._cycle] if self._mid_cycle() else [],
@@ -183,6 +196,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `extra_state` returned."""
         self.parts.curriculum.load_state_dict(state["curriculum"])
+        self.streams.load_state_dict(state["streams"])
         self.prompt_stats = dict(state["prompts"])
         version, internal, gauss = state["rng"]
         self.rng.setstate((version, tuple(internal), gauss))

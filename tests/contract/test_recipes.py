@@ -1,5 +1,6 @@
 """Every recipe and every option on disk: composes, passes the check, and says what it is."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_every_file_on_disk_is_visited():
 
 @pytest.mark.parametrize(("axis", "name"), OPTIONS)
 def test_option_composes_and_passes(axis, name):
-    """A pick alone passes, but for values that only the user can give and for a divergence that a loss needs."""
+    """A pick alone passes, but for values that only the user can give and for what a function says that it needs."""
     if axis == catalogue.ROLES:
         check_pick("grpo", [f"scorer@models.judge={name}"])
         return
@@ -61,7 +62,10 @@ def test_option_composes_and_passes(axis, name):
     command = name if axis == "trainer" and name in where else "grpo" if "grpo" in where else where[0]
     divergence = ["divergence=forward_kl"] if "ref_divergence" in _reads(axis, name) else []
     judge = ["scorer@models.judge=stand_in"] if "models" in _reads(axis, name) else []
-    check_pick(command, [pick, *divergence, *judge])
+    teacher = ["scorer@models.teacher=own"] if "teacher_logp" in _reads(axis, name) else []
+    shared = re.findall(r"\$\{schedules\.(\w+)\}", catalogue.options(axis, ROOTS)[name].read_text())
+    schedules = [f"schedules.{one}={{_target_: rlpost.schedule.constant, value: 0.5}}" for one in shared]
+    check_pick(command, [pick, *divergence, *judge, *teacher, *schedules])
 
 
 def check_pick(command, overrides):
