@@ -153,3 +153,15 @@ def test_faults_are_said_before_anything_is_loaded(override, said):
     check(compose("grpo", EXPERT))
     with pytest.raises(ConfigError, match=said):
         check(compose("grpo", [*EXPERT, override]))
+
+
+def test_a_stream_hears_how_the_groups_went(tmp_path):
+    """ReLIFT's buffer: both groups of the step count as failed, so their demonstrations are in it; or none does."""
+    hardest = [*DATA, "aux=[hardest]", "aux.hardest.rows=2"]
+    (item,) = trainer(tmp_path / "a", *hardest, "aux.hardest.curriculum.fail=99.0").micro_batches(0)
+    asked, taught = ({tuple(row.prompt.ids) for row in rows} for rows in (item.rollouts, item.aux["hardest"].rows))
+    assert asked == taught and len(taught) == 2
+    none, metrics = gradient(trainer(tmp_path / "b", *hardest, "aux.hardest.curriculum.fail=-99.0"))
+    plain, _ = gradient(trainer(tmp_path / "c", *DATA))
+    assert not [name for name in metrics if name.startswith("aux")]
+    assert all(torch.equal(none[name], plain[name]) for name in plain)
