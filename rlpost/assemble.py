@@ -47,6 +47,15 @@ def term(name: str, node: Tree) -> Term:
     return Term(name, build(dict(node)), coefficient(node.get("coef", 1.0)), build(aggregate) if aggregate else None)
 
 
+def stream(name: str, node: Tree) -> Method:
+    """The loss of an auxiliary stream: one term `aux/<name>` with its own aggregate and coefficient."""
+    return Method(
+        advantage=None,
+        aggregate=build(node["aggregate"]),
+        objective=Term(f"aux/{name}", build(node["loss"]), coefficient(node.get("coef", 1.0))),
+    )
+
+
 def coefficient(node: Any) -> Coefficient:
     """A number, or the schedule that a node names."""
     return build(dict(node)) if isinstance(node, Mapping) else float(node)

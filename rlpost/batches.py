@@ -91,7 +91,7 @@ class Encoded:
     """The rows of tasks, encoded when first asked for; the latest are kept up to `cache_bytes`.
 
     A row that is too long, or whose media cannot be read, is None and counted once in the ledger; nothing is ever cut.
-    Raises DataError past the share `max_bad` of such rows.
+    `knob` is what the configuration calls `max_length`. Raises DataError past the share `max_bad` of such rows.
     """
 
     def __init__(
@@ -102,9 +102,10 @@ class Encoded:
         max_length: int | None = None,
         max_bad: float = MAX_BAD,
         cache_bytes: int = 1 << 30,
+        knob: str = "trainer.max_length",
     ):
         self.tasks, self.encode = tasks, encode
-        self.max_length, self.max_bad, self.cache_bytes = max_length, max_bad, cache_bytes
+        self.max_length, self.max_bad, self.cache_bytes, self.knob = max_length, max_bad, cache_bytes, knob
         self._kept: OrderedDict[int, Row] = OrderedDict()
         self._bytes = 0
         self._bad: set[int] = set()
@@ -129,7 +130,7 @@ class Encoded:
         except DataError as error:
             return self._drop(place, str(error).replace(self.tasks[place].id, "<id>"))
         if self.max_length is not None and row.length > self.max_length:
-            return self._drop(place, f"longer than trainer.max_length={self.max_length} tokens")
+            return self._drop(place, f"longer than {self.knob}={self.max_length} tokens")
         if not row.trained:
             return self._drop(place, "no token of the answer trains")
         self._keep(place, row)

@@ -5,6 +5,7 @@ from typing import Any
 from rlpost import catalogue
 from rlpost.checks.annotation import wrong
 from rlpost.checks.node import Place, node_faults
+from rlpost.checks.stream import stream_faults
 from rlpost.checks.trainer import batch_faults, trainer_faults
 from rlpost.config import Config
 from rlpost.source import TargetMissing, signature
@@ -34,7 +35,7 @@ def faults(cfg: Config) -> list[str]:
         found += node_faults(node, Place(f"schedules.{name}", "schedules", cfg.command))
     for role, node in (cfg.tree.get("models") or {}).items():
         found += node_faults(node, Place(f"models.{role}", catalogue.ROLES, cfg.command))
-    found += _role_faults(cfg.tree) + _span_faults(cfg.tree)
+    found += _role_faults(cfg.tree) + _span_faults(cfg.tree) + _teacher_faults(cfg.tree)
     if cfg.command == "run":
         from rlpost.pipeline import faults as pipeline_faults
 
@@ -115,9 +116,12 @@ def _many_faults(cfg: Config, axis: str, node: Any) -> list[str]:
 def _one_of_many(cfg: Config, axis: str, name: str, node: Any) -> list[str]:
     """An entry that no option made is most likely a misspelt name of one that is there."""
     others = [other for other, n in (cfg.schema.get(axis) or {}).items() if other != name]
-    if isinstance(node, dict) and "_target_" not in node and name not in (cfg.schema.get(axis) or {}):
+    given = isinstance(node, dict) and ("loss" if axis == "aux" else "_target_") in node
+    if isinstance(node, dict) and not given and name not in (cfg.schema.get(axis) or {}):
         hint = near(name, others) or (f"; it has {', '.join(others)}" if others else "")
         return [f"unknown key '{axis}.{name}'{hint}; to add an option: {axis}=[...,{name}]"]
+    if axis == "aux":
+        return stream_faults(name, node, cfg.command)
     return node_faults(node, Place(f"{axis}.{name}", axis, cfg.command))
 
 
@@ -127,6 +131,9 @@ def _divergence_faults(tree: dict[str, Any]) -> list[str]:
         return []
     nodes = {axis: tree.get(axis) for axis in ("objective", "sft_loss")}
     nodes |= {f"regularizer.{name}": node for name, node in (tree.get("regularizer") or {}).items()}
+    nodes |= {
+        f"aux.{name}.loss": node.get("loss") for name, node in (tree.get("aux") or {}).items() if isinstance(node, dict)
+    }
     options = ", ".join(catalogue.options("divergence", [catalogue.recipes_dir()]))
     return [
         f"{path}: {str(node['_target_']).rpartition('.')[2]} reads 'ref_divergence', but no divergence is picked; "
@@ -194,6 +201,25 @@ def _decorators(node: dict[str, Any]) -> tuple[str, ...]:
         return signature(str(node.get("_target_"))).decorators
     except TargetMissing:
         return ()
+
+
+def _teacher_faults(tree: dict[str, Any]) -> list[str]:
+    """Functions that read what a teacher says when there is none, or when it would speak of another distribution."""
+    nodes = {axis: tree.get(axis) for axis in ("advantage", "objective", "aggregate")}
+    for axis in ("shaping", "keep", "token_weight", "regularizer"):
+        nodes |= {f"{axis}.{name}": node for name, node in (tree.get(axis) or {}).items()}
+    readers = [path for path, node in nodes.items() if isinstance(node, dict) and "teacher_logp" in _reads(node)]
+    if not readers:
+        return []
+    if "teacher" not in (tree.get("models") or {}):
+        return [
+            f"{readers[0]} reads 'teacher_logp', but there is no teacher: scorer@models.teacher=own and "
+            "models.teacher.model={_target_: rlpost.models.load.hub, path: <folder or name>}"
+        ]
+    temperature = (tree.get("rollout") or {}).get("temperature")
+    if temperature != 1:
+        return [f"{readers[0]} reads 'teacher_logp', which is at temperature 1; set rollout.temperature=1.0"]
+    return []
 
 
 def _reads(node: dict[str, Any]) -> tuple[str, ...]:

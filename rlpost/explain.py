@@ -51,7 +51,16 @@ def option(axis: str, name: str, path: Path, chosen: dict[str, Any] | None = Non
     node = catalogue.read_yaml(path) if chosen is None else chosen
     row: dict[str, Any] = {"name": name, "axis": axis, "target": node.get("_target_")}
     if not row["target"]:
-        return {**row, "line": _comment(path), "values": {k: v for k, v in node.items() if k != "defaults"}}
+        inner = {key: value for key, value in node.items() if isinstance(value, dict) and "_target_" in value}
+        return {
+            **row,
+            "line": _comment(path),
+            "values": {key: value for key, value in node.items() if key != "defaults" and key not in inner},
+            "parts": [
+                option(f"{axis}.{name}.{key}", str(one["_target_"]).rpartition(".")[2], path, chosen=one)
+                for key, one in inner.items()
+            ],
+        }
     sig = signature(str(row["target"]))
     reserved = RESERVED | (ROLLOUT_RESERVED if axis == "rollout" else frozenset())
     knobs = {
@@ -129,7 +138,8 @@ def _recipe_text(fact: dict[str, Any]) -> str:
 def _option_text(fact: dict[str, Any]) -> str:
     lines = [f"{fact['axis']}={fact['name']}  {fact.get('line', '')}"]
     if not fact["target"]:
-        return "\n".join([*lines, *(f"  {key}: {value}" for key, value in fact["values"].items())]) + "\n"
+        lines += [f"  {key}: {value}" for key, value in fact["values"].items()]
+        return "\n".join(lines) + "\n" + "".join("\n" + _option_text(part) for part in fact["parts"])
     lines.append(f"  function  {fact['target']}")
     lines += [f"  reads     {fact['reads']}"] if fact["reads"] else []
     for name, knob in fact["knobs"].items():

@@ -81,6 +81,7 @@ class MicroBatch:
     scored: Scored
     counts: Counts
     logps: dict[str, Tensor] = field(default_factory=dict)
+    aux: dict[str, Any] = field(default_factory=dict)  # rows of auxiliary streams by name, dealt anew for every step
 
 
 # Row indices by [rank][optimizer step][micro-batch].

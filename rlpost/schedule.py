@@ -58,6 +58,40 @@ def exponential(step: int, progress: float, *, start: float, decay_steps: float)
 
 
 @schedule
+def warmup_cosine(step: int, progress: float, *, peak: float, valley: float, warmup: int, decay: int) -> float:
+    """A straight line from 0 to `peak`, then half a cosine down to `valley`, flat afterwards; lengths in steps.
+
+    Equation:
+        f = peak * step / warmup                                                  step < warmup
+        f = valley + (peak - valley) * (1 + cos(pi * (step - warmup) / decay)) / 2  step < warmup + decay
+        f = valley                                                                afterwards
+
+    Edge cases: `warmup` of 0 starts at `peak`; `decay` of 0 falls to `valley` at once.
+
+    Paper: CHORD, arXiv 2508.11408: the weight mu of its expert data.
+    """
+    if step < warmup:
+        return peak * step / warmup
+    if step >= warmup + decay:
+        return valley
+    return valley + (peak - valley) * (1 + math.cos(math.pi * (step - warmup) / decay)) / 2
+
+
+@schedule
+def slope(step: int, progress: float, *, start: float, per_step: float, end: float) -> float:
+    """A straight line that changes by `per_step` with each optimizer step until it reaches `end`.
+
+    Equation: f = max(start + per_step * step, end) for a negative per_step, min(...) for a positive one
+
+    Edge cases: `per_step` of 0 stays at `start`.
+
+    Paper: KDRL, arXiv 2506.02208: its annealed coefficient.
+    """
+    now = start + per_step * step
+    return max(now, end) if per_step < 0 else min(now, end) if per_step > 0 else start
+
+
+@schedule
 def steps(step: int, progress: float, *, values: Sequence[float], at: Sequence[int]) -> float:
     """A staircase: `values[i]` until the optimizer step `at[i]`, the last value afterwards.
 

@@ -92,7 +92,7 @@ class RewardStack:
         return {name: reward.score for name, reward in self.rewards.items() if hasattr(reward.score, "observe")}
 
     def table(self, rollouts: Sequence[Rollout]) -> NK:
-        """Scores (N,K), NaN where a reward does not apply; a list, over spans or against the group, counts as its mean."""
+        """Scores (N,K), NaN where a reward does not apply; of a list (spans, members of the group) the mean."""
         rows = [[_number(r.scores.get(name)) for name in self.names] for r in rollouts]
         numbers = torch.tensor(rows, dtype=torch.float32).reshape(len(rollouts), len(self.names))
         pairs = self._means_of_pairs(rollouts)

@@ -65,3 +65,20 @@ def test_exponential_by_hand():
     assert schedule.is_schedule(functools.partial(schedule.exponential, start=0.3, decay_steps=1.0))
     with pytest.raises(ValueError, match="decay_steps above 0"):
         schedule.exponential(1, 0.0, start=0.3, decay_steps=0.0)
+
+
+def test_warmup_cosine_by_hand():
+    at = functools.partial(schedule.warmup_cosine, peak=0.9, valley=0.1, warmup=4, decay=12)
+    # a quarter of the way up is 0.225; a third of the way down cos(pi/3) = 1/2, so 0.1 + 0.8 * 3/4; flat at step 16.
+    assert [at(step, 0.5) for step in (0, 1, 4, 8, 16, 40)] == pytest.approx([0, 0.225, 0.9, 0.7, 0.1, 0.1], rel=1e-9)
+    sudden = functools.partial(schedule.warmup_cosine, peak=0.9, valley=0.05, warmup=0, decay=0)
+    assert sudden(0, 0.0) == pytest.approx(0.05, rel=1e-9)
+    assert schedule.warmup_cosine(0, 0.0, peak=0.9, valley=0.05, warmup=0, decay=200) == pytest.approx(0.9, rel=1e-9)
+
+
+def test_a_slope_stops_at_its_end():
+    down = functools.partial(schedule.slope, start=0.5, per_step=-0.125, end=0.2)
+    assert [down(step, 0.9) for step in (0, 1, 2, 3)] == pytest.approx([0.5, 0.375, 0.25, 0.2], rel=1e-9)
+    up = functools.partial(schedule.slope, start=0.5, per_step=0.25, end=0.8)
+    assert [up(step, 0.0) for step in (0, 1, 2, 9)] == pytest.approx([0.5, 0.75, 0.8, 0.8], rel=1e-9)
+    assert schedule.slope(7, 0.0, start=0.5, per_step=0.0, end=0.2) == pytest.approx(0.5, rel=1e-9)

@@ -14,8 +14,7 @@ MISSING = "???"
 NOT_YET = {
     "value": "there is no critic",
     "returns": "there is no critic",
-    "teacher_logp": "there is no teacher model",
-    "teacher_divergence": "there is no teacher model",
+    "teacher_divergence": "a teacher gives the log-probability of a token, not its whole distribution",
 }
 STEP = ("models", "rng", "step", "progress")
 RECORDS = {
@@ -41,17 +40,18 @@ ROLLOUT_TYPES = {
     "engine": "str",
 }
 AT_LEAST = {"num_generations": 1, "max_tokens": 1, "temperature": 0, "top_p": 0, "top_k": 0, "max_draws": 1}
-# What a plain language-model batch of `rlpost sft` holds; the other fields of a TokenBatch belong to rollouts.
+# What demonstrations hold, in `rlpost sft` and in auxiliary streams; other fields of a TokenBatch belong to rollouts.
 SFT_FIELDS = ("tokens", "mask", "logp", "entropy", "ref_logp", "ref_divergence", "group", "length", "weight")
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a node stands: its dotted path, its axis and the command."""
+    """Where a node stands: its dotted path, its axis and the command; `demonstrations`: it reads no rollouts."""
 
     path: str
     axis: str
     command: str
+    demonstrations: bool = False
 
 
 def node_faults(node: Any, place: Place) -> list[str]:
@@ -139,7 +139,9 @@ def field_faults(sig: Signature, place: Place) -> list[str]:
     if records is None:
         return []
     known = {name for record in records for name in fields_of(record)} | set(EXTRA.get(place.axis, ())) | set(STEP)
-    provided = set(SFT_FIELDS) | set(EXTRA.get(place.axis, ())) if place.command == "sft" else known
+    supervised = place.command == "sft" or place.demonstrations
+    provided = set(SFT_FIELDS) | set(EXTRA.get(place.axis, ())) if supervised else known
+    giver = "a stream of demonstrations" if place.demonstrations else f"`rlpost {place.command}`"
     reader, other = f"{place.path}: {_name(sig)}", f"pick another {place.axis}"
     found = []
     for name in sig.reads:
@@ -150,7 +152,7 @@ def field_faults(sig: Signature, place: Place) -> list[str]:
         elif name in NOT_YET:
             found.append(f"{reader} reads {name!r}, which nothing provides ({NOT_YET[name]}); {other}")
         elif name not in provided:
-            found.append(f"{reader} reads {name!r}, which `rlpost {place.command}` does not provide; {other}")
+            found.append(f"{reader} reads {name!r}, which {giver} does not provide; {other}")
     return found
 
 

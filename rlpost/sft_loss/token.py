@@ -1,5 +1,7 @@
 """Supervised losses per token of the demonstration."""
 
+import math
+
 from rlpost.types import NT, Loss
 
 
@@ -38,6 +40,30 @@ def dft(logp: NT) -> Loss:
     """
     p = logp.detach().exp()
     return Loss(-p * logp, {"probability": p})
+
+
+def phi(logp: NT, *, cutoff: float | None = None) -> Loss:
+    """Negative log-likelihood of what the policy is unsure of: neither what it knows nor what it would never say.
+
+    Equation:
+        value = -stopgrad(p * (1 - p)) * logp, with p = exp(logp)
+
+    Gradient:
+        -p * (1 - p) with respect to logp; the weight is detached. With a cutoff it is 0 where p exceeds it.
+
+    Reduces to:
+        dft without the factor 1 - p; that one is the importance-sampling weight of the same paper.
+
+    Edge cases:
+        The weight is at most 1/4, at p = 1/2, and vanishes for sure tokens and for tokens of no probability: what the
+        policy never says is not learnt.
+
+    Paper:
+        CHORD, arXiv 2508.11408: the weight phi; the cutoff is that of its published code, which clamps logp.
+    """
+    p = logp.detach().exp()
+    bound = logp if cutoff is None else logp.clamp(max=math.log(cutoff))
+    return Loss(-p * (1 - p) * bound, {"probability": p})
 
 
 def asft(logp: NT, ref_divergence: NT, *, anchor: float = 0.05) -> Loss:

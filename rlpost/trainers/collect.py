@@ -15,6 +15,7 @@ from rlpost.fields import needed
 from rlpost.likelihood import angle
 from rlpost.models.encode import Encoder
 from rlpost.models.roles import Reference
+from rlpost.models.teacher import Teacher
 from rlpost.refill import fill
 from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Sampling, sample
@@ -23,6 +24,7 @@ from rlpost.run.thumbnails import strip
 from rlpost.trainers import records
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.seams import gathered
+from rlpost.trainers.streams import Streams
 from rlpost.types import Prompt, Rollout, Scored, Task
 
 
@@ -41,6 +43,8 @@ class Collects:
     rng: random.Random
     prompt_stats: dict[str, Any]
     reference: Reference | None
+    streams: Streams
+    teacher: Teacher | None
     vllm: Any
     steps_per_cycle: Any
     phase: Callable[..., Any]
@@ -88,6 +92,7 @@ class Collects:
         found = rows.outcomes(table, credit, everything, number)
         self.parts.curriculum.observe(found, metrics)
         stack.observe(everything)
+        self.streams.observe(found, metrics)
         return cycle
 
     def _drawn(self, number: int, rank: int, ranks: int) -> tuple[list[Rollout], list[list[Rollout]]]:
@@ -163,9 +168,10 @@ class Collects:
         return strip(self.encoder.media.clip(rollouts[0].task.media[0]).frames)
 
     def _before_credit(self, mine: Sequence[Rollout]) -> dict[str, list[list[float]]]:
-        """Log-probabilities that shaping, keep or the advantage read, per row; nothing where none of them does."""
+        """Log-probabilities that shaping, keep or the advantage read, and a teacher's, per row; nothing is unread."""
         wanted = needed(self.parts.method.scoring_plugins()) & {"old_logp", "old_entropy", "ref_logp"}
         found: dict[str, list[list[float]]] = {name: [] for name in sorted(wanted)}
+        asked = {"teacher_logp": self.teacher.logp(mine)} if self.teacher else {}
         size = self.parts.rows_per_micro_batch
         for chunk in (mine[i : i + size] for i in range(0, len(mine) if wanted else 0, size)):
             table = rows.scored(chunk, self.parts.stack)
@@ -178,4 +184,4 @@ class Collects:
                     values["ref_logp"] = self._logp(model, item)[0]
             for name in found:
                 found[name] += [row[: len(r.tokens)].tolist() for row, r in zip(values[name], chunk, strict=True)]
-        return found
+        return found | asked

@@ -15,9 +15,11 @@ from trl import GRPOConfig, GRPOTrainer
 from rlpost import rows, step
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError
+from rlpost.fields import REFERENCE
 from rlpost.likelihood.scoring import Ask, Rows, against, teach
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, start_from, with_adapter
+from rlpost.models.teacher import Teacher
 from rlpost.run import checkpoint
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import progress
@@ -29,11 +31,13 @@ from rlpost.trainers.collect import Collects
 from rlpost.trainers.heldout import HeldOut
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.seams import OwnStep, gathered
-from rlpost.trainers.sharing import Sharing
+from rlpost.trainers.sharing import Sharing, is_sharded
+from rlpost.trainers.streams import Streams
 from rlpost.types import Prompt, Task, TokenBatch
 
 SCORED_FIELDS = (
     "group", "gen_logp", "reward", "length", "role", "stop", "turn", "trajectory", "index", "age", "span", "source",
+    "teacher_logp",
 )  # fmt: skip
 
 
@@ -53,7 +57,11 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         )
         self.encoder, self.tasks, self.parts, self.cfg = bundle.encoder, tasks, parts, cfg
         self.rng = random.Random(args.seed)
-        self.reference = Reference(self.model) if parts.reads & {"ref_logp", "ref_divergence"} else None
+        self.streams = Streams(self, cfg.tree, tasks, bundle.encoder)
+        reads = parts.reads | self.streams.reads()
+        self.reference = Reference(self.model) if reads & REFERENCE else None
+        teaches = "teacher_logp" in reads
+        self.teacher = Teacher(parts.stack.models["teacher"], bundle.encoder) if teaches else None
         if parts.follows and self.reference:
             _refuse_fixed(self.reference, is_sharded(self.accelerator))
         self.sharing = Sharing(
@@ -86,6 +94,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         items = self._cycle[place % self.steps_per_cycle]
         if number:
             self.record({"tokens_spared_by_sharing": self.sharing.saved()})  # in the step before this one
+        self.streams.deal(items)
         self._means = self._measure(items) if self.parts.method.measured else {}
         return items
 
@@ -120,9 +129,12 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     # --- the loss of a micro-batch ---------------------------------------------------------------------------------
 
     def micro_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
+        """The loss of the rollouts of a micro-batch and of what the streams put beside them."""
+        loss, metrics = self._rollout_loss(model, item) if item.rollouts else (self.idle(model), {})
+        return self.streams.add(model, item, loss, metrics)
+
+    def _rollout_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
         """Score the rows with the current policy and hand them to the pure step."""
-        if not item.rollouts:
-            return self._no_rows(model), {}
         batch, number = self._batch(model, item), self.state.global_step
         loss, metrics = step.loss(
             batch, self.parts.method, item.counts, step=number, progress=self._progress(number), means=self._means
@@ -176,7 +188,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         model.train(training)
         return found.logp, found.entropy
 
-    def _no_rows(self, model: Any) -> Tensor:
+    def idle(self, model: Any) -> Tensor:
         """A loss of zero that touches every parameter, so that all ranks take part in the gradient exchange."""
         pad = self.encoder.pad_id
         inputs = self.encoder.collate([Prompt([pad], [0])], [[pad]])
@@ -188,10 +200,11 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     # --- what a checkpoint must remember ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict[str, Any]:
-        """What curriculum, rewards, picks and a moving reference remember, and rollouts still to be trained on."""
+        """What curricula, streams, rewards, picks and a moving reference remember, and rollouts still to train on."""
         return {
             "curriculum": self.parts.curriculum.state_dict(),
             "reward": self.parts.stack.state_dict(),
+            "streams": self.streams.state_dict(),
             "prompts": self.prompt_stats,
             "rng": _plain(self.rng.getstate()),
             "reference": self.reference.state() if self.reference else [],
@@ -202,6 +215,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         """Restore what `extra_state` returned."""
         self.parts.curriculum.load_state_dict(state["curriculum"])
         self.parts.stack.load_state_dict(state.get("reward", {}))
+        self.streams.load_state_dict(state["streams"])
         self.prompt_stats = dict(state["prompts"])
         if self.reference:
             self.reference.load_state(state.get("reference", []))

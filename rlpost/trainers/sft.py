@@ -13,16 +13,24 @@ from trl import SFTConfig, SFTTrainer
 from rlpost import assemble, step
 from rlpost.batches import Encoded, demonstrated, demonstration
 from rlpost.config import Config, build
-from rlpost.likelihood.scoring import Likelihood, Rows, against, teach
-from rlpost.models.encode import Bundle, completion_mask
+from rlpost.likelihood.scoring import teach
+from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, start_from, with_adapter
-from rlpost.rows import padded
 from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
 from rlpost.trainers.arguments import epochs_to_steps, training_arguments, world_size
 from rlpost.trainers.heldout import HeldOut
 from rlpost.trainers.sharing import Sharing
-from rlpost.trainers.supervised import HeldOutLoss, Part, Supervised, fit, held_out_tasks, max_bad
+from rlpost.trainers.supervised import (
+    HeldOutLoss,
+    Part,
+    Supervised,
+    demonstration_batch,
+    fit,
+    held_against,
+    held_out_tasks,
+    max_bad,
+)
 from rlpost.types import Task, TokenBatch
 
 
@@ -65,40 +73,17 @@ class Sft(Supervised, SFTTrainer):
         return loss, metrics
 
     def batch(self, model: Any, part: Part) -> TokenBatch:
-        """The record that the loss reads. There is no advantage; a plug-in that names it is refused."""
-        answers = [row.answers[0] for row in part.rows]
-        rows = self.scored_rows([row.prompt for row in part.rows], answers)
-        reference, rows = self._frozen(rows)
-        found = self.likelihood(model, rows)
-        device = found.logp.device
-        numbers = padded([[i] for i in range(len(part.rows))], 0)[:, 0]
-        return TokenBatch(
-            tokens=padded([answer.tokens for answer in answers], 0).to(device),
-            mask=completion_mask([a.tokens for a in answers], [a.trains for a in answers]).to(device),
-            logp=found.logp,
-            entropy=found.entropy,
-            old_logp=found.logp.detach(),
-            old_entropy=found.entropy.detach(),
-            ref_logp=reference.logp if reference else None,
-            ref_divergence=found.divergence,
-            advantage=None,
-            group=numbers.to(device),
-            length=padded([[len(answer.tokens)] for answer in answers], 0)[:, 0].to(device),
-            source=tuple(("expert",) * len(answer.tokens) for answer in answers),
-        )
+        """The rows of a micro-batch as the loss reads them."""
+        rows = self.scored_rows([row.prompt for row in part.rows], [row.answers[0] for row in part.rows])
+        ref_logp = None
+        if self.reference is not None:
+            with self.phase("reference"):
+                ref_logp, rows = held_against(self.reference, self.likelihood, self.divergence, rows)
+        return demonstration_batch(part.rows, self.likelihood(model, rows), ref_logp)
 
     def idle(self, model: Any) -> Tensor:
         """Zero, through the model."""
         return self.idle_tokens(model)
-
-    def _frozen(self, rows: Rows) -> tuple[Likelihood | None, Rows]:
-        """What the reference says of the rows, and the rows asking for a divergence to it where one is picked."""
-        if self.reference is None:
-            return None, rows
-        with self.phase("reference"), self.reference.use() as model:
-            found = self.likelihood(model, rows)
-            asked = against(rows.ask, self.divergence, model, found.hidden) if self.divergence else rows.ask
-        return found, Rows(rows.inputs, asked)
 
 
 def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:

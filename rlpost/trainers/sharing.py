@@ -47,12 +47,11 @@ class Sharing:
         if self.reason and self.wanted == "on":
             raise ModelError(f"kernels.prefix=on: {self.reason}; or set kernels.prefix=auto")
         # Parameters that are spread over devices cannot be gone through by one rank alone.
-        spread = (DistributedType.FSDP, DistributedType.DEEPSPEED)
-        self._proved = accelerator is not None and accelerator.distributed_type in spread
+        self._proved = accelerator is not None and is_sharded(accelerator)
         self._told = self.wanted == "off"
         # Under autocast the parameters' own dtype says nothing about rounding.
         mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}
-        self._precision = mixed.get(getattr(accelerator, "mixed_precision", ""), model.dtype)
+        self._precision: torch.dtype = mixed.get(getattr(accelerator, "mixed_precision", "")) or model.dtype
         self.tokens = {"given": 0, "computed": 0}
 
     def rows(
@@ -116,3 +115,8 @@ class Sharing:
         if problem and self.wanted == "on":
             raise SelfCheckError(f"kernels.prefix=on: {problem}; set kernels.prefix=off")
         self.reason = problem
+
+
+def is_sharded(accelerator: Any) -> bool:
+    """Whether parameters are spread over devices (FSDP, DeepSpeed)."""
+    return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 from typing import Any
@@ -13,8 +13,10 @@ from torch import Tensor
 from rlpost.batches import MAX_BAD, Encoded, Row, picks
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError, DataError, SelfCheckError
-from rlpost.likelihood.scoring import Rows
+from rlpost.likelihood.scoring import Likelihood, Rows, against
 from rlpost.models.encode import Answer, Encoder, completion_mask
+from rlpost.models.roles import Reference
+from rlpost.rows import padded
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import Progress, progress
 from rlpost.run.tables import interval, paired
@@ -22,7 +24,7 @@ from rlpost.step import Summed
 from rlpost.trainers.arguments import newest_checkpoint
 from rlpost.trainers.seams import OwnStep, gathered
 from rlpost.trainers.sharing import Sharing
-from rlpost.types import Counts, Prompt, Task
+from rlpost.types import Counts, Prompt, Task, TokenBatch
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Supervised(OwnStep):
             parts = [self.rows.rows(chosen[start : start + size]) for start in starts]
         shares = gathered([[row.trained for row in rows] for rows in parts], self.accelerator)
         filled = [part for share in shares for part in share if part]
-        counts = _counts([n for part in filled for n in part], len(filled))
+        counts = counts_of([n for part in filled for n in part], len(filled))
         if not counts.rows:
             raise DataError(f"no row of step {step} can be used; see the causes in {self.folder.path}/ledger.json")
         self.record({"rows": float(counts.rows), "tokens": float(counts.tokens)})
@@ -85,7 +87,7 @@ class Supervised(OwnStep):
         found = rows.rows(range(len(rows)))
         size = self.args.per_device_train_batch_size
         starts = range(0, len(found), size)
-        counts = _counts([row.trained for row in found], len(starts))
+        counts = counts_of([row.trained for row in found], len(starts))
         return [Part(found[start : start + size], counts) for start in starts]
 
     @contextlib.contextmanager
@@ -100,10 +102,9 @@ class Supervised(OwnStep):
 
     def scored_rows(self, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> Rows:
         """Inputs of prompts with their answers; only the assistant's tokens are scored, at temperature 1."""
-        mask = completion_mask([a.tokens for a in answers], [a.trains for a in answers])
         if self.sharing is None:
             raise SelfCheckError(f"{type(self).__name__} scores no tokens")
-        return self.sharing.rows(prompts, [a.tokens for a in answers], mask, self.accelerator.device)
+        return laid_out(self.sharing, prompts, answers, self.accelerator.device)
 
     def idle_tokens(self, model: Any) -> Tensor:
         """`idle` of a model that scores tokens."""
@@ -225,6 +226,43 @@ def fit(
     return {**result, "minutes": (time.monotonic() - begin) / 60}
 
 
-def _counts(trained: Sequence[int], micro_batches: int) -> Counts:
+def laid_out(sharing: Sharing, prompts: Sequence[Prompt], answers: Sequence[Answer], device: torch.device) -> Rows:
+    """Inputs of prompts with their answers, of which only the tokens that train are scored."""
+    mask = completion_mask([a.tokens for a in answers], [a.trains for a in answers])
+    return sharing.rows(prompts, [a.tokens for a in answers], mask, device)
+
+
+def held_against(
+    reference: Reference, likelihood: Callable[..., Likelihood], divergence: Any, rows: Rows
+) -> tuple[Tensor, Rows]:
+    """What the reference says of the rows, and the rows asking for a divergence to it where one is picked."""
+    with reference.use() as model:
+        found = likelihood(model, rows)
+        asked = against(rows.ask, divergence, model, found.hidden) if divergence else rows.ask
+    return found.logp, Rows(rows.inputs, asked)
+
+
+def demonstration_batch(rows: Sequence[Row], found: Likelihood, ref_logp: Tensor | None) -> TokenBatch:
+    """The record that a supervised loss reads. There is no advantage; a plug-in that names it is refused."""
+    answers = [row.answers[0] for row in rows]
+    device = found.logp.device
+    return TokenBatch(
+        tokens=padded([answer.tokens for answer in answers], 0).to(device),
+        mask=completion_mask([a.tokens for a in answers], [a.trains for a in answers]).to(device),
+        logp=found.logp,
+        entropy=found.entropy,
+        old_logp=found.logp.detach(),
+        old_entropy=found.entropy.detach(),
+        ref_logp=ref_logp,
+        ref_divergence=found.divergence,
+        advantage=None,
+        group=torch.arange(len(rows), device=device),
+        length=torch.tensor([len(answer.tokens) for answer in answers], device=device),
+        source=tuple(("expert",) * len(answer.tokens) for answer in answers),
+    )
+
+
+def counts_of(trained: Sequence[int], micro_batches: int) -> Counts:
+    """The counts of rows that train so many tokens each."""
     n = len(trained)
     return Counts(rows=n, tokens=sum(trained), groups=n, pairs=n, micro_batches=micro_batches)

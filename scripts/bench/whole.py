@@ -207,7 +207,7 @@ def agreement(mine: grpo.Grpo, other: GRPOTrainer) -> float:
     media: Any = mine.encoder.media
     suppressed = media.special_tokens if media else ()
     if media:
-        media.special_tokens = ()
+        media.special_tokens, mine.sharing.banned = (), ()
     # At equal old and new log-probabilities every ratio is 1 and the loss of a group 0: shift them.
     draw = torch.Generator().manual_seed(3)
     logp, _ = mine._logp(mine.model, item)
@@ -227,6 +227,7 @@ def agreement(mine: grpo.Grpo, other: GRPOTrainer) -> float:
     mine.model.zero_grad()
     if media:
         media.special_tokens = suppressed
+        mine.sharing.banned = tuple(mine.encoder.suppress)
     return largest(value, slopes)
 
 

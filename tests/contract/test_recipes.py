@@ -1,5 +1,6 @@
 """Every recipe and every option on disk: composes, passes the check, and says what it is."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,7 +52,7 @@ def test_every_file_on_disk_is_visited():
 
 @pytest.mark.parametrize(("axis", "name"), OPTIONS)
 def test_option_composes_and_passes(axis, name):
-    """A pick alone passes, but for values that only the user can give and for what its function reads of other axes."""
+    """A pick alone passes, but for values that only the user can give and for what a function says that it needs."""
     if axis == catalogue.ROLES:
         check_pick("grpo", [f"scorer@models.judge={name}"])
         return
@@ -65,7 +66,10 @@ def test_option_composes_and_passes(axis, name):
     steps = ["reward=[step_scores]", f"{catalogue.ROLES}@models.process=stand_in"]
     scored = steps if "span_rewards" in _reads(axis, name) else []
     pairs = ["reward=[pair_judge]", "scorer@models.judge=stand_in"] if "pair_rewards" in _reads(axis, name) else []
-    check_pick(command, [pick, *divergence, *judge, *scored, *pairs])
+    teacher = ["scorer@models.teacher=own"] if "teacher_logp" in _reads(axis, name) else []
+    shared = re.findall(r"\$\{schedules\.(\w+)\}", catalogue.options(axis, ROOTS)[name].read_text())
+    schedules = [f"schedules.{one}={{_target_: rlpost.schedule.constant, value: 0.5}}" for one in shared]
+    check_pick(command, [pick, *divergence, *judge, *scored, *pairs, *teacher, *schedules])
 
 
 def check_pick(command, overrides):

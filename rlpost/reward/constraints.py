@@ -1,0 +1,98 @@
+"""Rewards for following instructions that can be checked: the column `constraints` lists what an answer must be.
+
+A constraint is `{kind, value}`, of a kind in `CHECKS`. The answer is what stands in answer tags behind thoughts.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rlpost.lift import per_rollout
+from rlpost.reward.format import THINK_ANSWER
+from rlpost.types import Rollout
+
+FORM = re.compile(THINK_ANSWER, re.DOTALL)
+ANSWER = re.compile(r"<answer>(.*)</answer>", re.DOTALL)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text)
+
+
+def _has(text: str, word: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+CHECKS: dict[str, Callable[[str, Any], bool]] = {
+    "words_at_least": lambda text, n: len(_words(text)) >= int(n),
+    "words_at_most": lambda text, n: 0 < len(_words(text)) <= int(n),
+    "includes": lambda text, word: _has(text, str(word)),
+    "excludes": lambda text, word: bool(text.strip()) and not _has(text, str(word)),
+    "starts_with": lambda text, start: text.strip().startswith(str(start)),
+    "ends_with": lambda text, end: text.strip().endswith(str(end)),
+    "lower_case": lambda text, _: text.islower(),
+    "upper_case": lambda text, _: text.isupper(),
+    "lines": lambda text, n: len([line for line in text.splitlines() if line.strip()]) == int(n),
+}
+
+
+def satisfied(text: str, constraints: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the constraints a text meets. Raises ValueError for an unknown kind."""
+    unknown = [one.get("kind") for one in constraints if one.get("kind") not in CHECKS]
+    if unknown:
+        raise ValueError(f"unknown constraint {unknown[0]!r}; there are {', '.join(CHECKS)}")
+    return sum(CHECKS[one["kind"]](text, one.get("value")) for one in constraints)
+
+
+def answer_of(text: str) -> str | None:
+    """What stands in answer tags, None where the completion is not thoughts and then one answer."""
+    found = ANSWER.search(text) if FORM.fullmatch(text) else None
+    return found.group(1).strip() if found else None
+
+
+@per_rollout
+def constraints(rollout: Rollout, *, every: float = 2.0, none: float = -2.0) -> float | None:
+    """The share of a task's constraints that an answer meets, with a bonus for all and a penalty for none.
+
+    Equation:
+        every where all are met; none where none is, or where there is no answer in the right form; else met / all
+
+    Edge cases: None where the task has no constraints. An empty answer meets no bound on length and excludes nothing.
+
+    Paper:
+        RAIF, arXiv 2506.01413: its rule-based reward.
+    """
+    wanted = rollout.task.columns.get("constraints")
+    if not wanted:
+        return None
+    answer = answer_of(rollout.text)
+    met = 0 if answer is None else satisfied(answer, wanted)
+    return every if met == len(wanted) else none if met == 0 else met / len(wanted)
+
+
+@per_rollout
+def thought_form(rollout: Rollout) -> float:
+    """1 where a completion is thoughts in think tags and then one answer in answer tags, else -1.
+
+    Edge cases: nothing may stand before, between but spaces, or after.
+
+    Paper:
+        RAIF, arXiv 2506.01413: its format reward.
+    """
+    return 1.0 if answer_of(rollout.text) is not None else -1.0
+
+
+@per_rollout
+def constraint_gain(rollout: Rollout, *, baseline: str = "baseline_satisfied") -> float | None:
+    """How many more constraints an answer meets than the model's answer without thoughts, a column of the data.
+
+    Weight 0: it informs the advantage `superior_zscore`, which leaves answers alone that thinking made worse.
+
+    Edge cases: None where the task has no constraints or no such column, and where the form is wrong.
+
+    Paper:
+        RAIF, arXiv 2506.01413: its filter for superior reasoning.
+    """
+    wanted, before = rollout.task.columns.get("constraints"), rollout.task.columns.get(baseline)
+    answer = answer_of(rollout.text)
+    return None if not wanted or before is None or answer is None else float(satisfied(answer, wanted) - before)
