@@ -116,9 +116,9 @@ def expo(
         chosen = [i for i in chosen if not any(score >= threshold for score in totals[i * n : (i + 1) * n])]
     asked = [with_remark(tasks[i], _filled(explain, tasks[i])) for i in chosen]
     found = ctx.generate(asked, 1, group=[groups[i] for i in chosen])
-    fit = [not filtered or score >= threshold for score in (ctx.totals(found, reward=reward) if filtered else found)]
-    for i, row, fits in zip(chosen, found, fit, strict=True):
-        if fits:
+    scores = ctx.totals(found, reward=reward) if filtered else [threshold] * len(found)
+    for i, row, score in zip(chosen, found, scores, strict=True):
+        if score >= threshold:
             rows.append(_explained(tasks[i], groups[i], row, conclusion, ctx))
     return rows
 
