@@ -23,7 +23,7 @@ def ragged(n: int, t: int, seed: int) -> Tensor:
     return mask
 
 
-def field(name: str, n: int, t: int, seed: int, spread: float = 1.0) -> Tensor | tuple[str, ...]:
+def field(name: str, n: int, t: int, seed: int, spread: float = 1.0) -> Tensor | tuple[str | tuple[str, ...], ...]:
     """A float64 value for a field of TokenBatch, PairBatch or ScoreBatch. `spread` scales distances between models."""
     rng = torch.Generator().manual_seed(seed * 1009 + sum(map(ord, name)))
 
@@ -40,6 +40,12 @@ def field(name: str, n: int, t: int, seed: int, spread: float = 1.0) -> Tensor |
         return normal(n, 1).expand(n, t).clone()
     if name == "stop":
         return tuple(("eos", "length", "tool")[(i + seed) % 3] for i in range(n))
+    if name == "role":
+        return tuple(("policy", "policy", "expert")[(i + seed) % 3] for i in range(n))
+    if name == "source":
+        return tuple(
+            tuple(("policy", "expert", "environment")[(i * t + k + seed) % 3] for k in range(t)) for i in range(n)
+        )
     if name == "reward":
         # Right and wrong rows by turns, so that a group of two has one of each; graded around 0 and 1.
         return (torch.arange(n) + seed) % 2 + 0.1 * normal(n).tanh()

@@ -7,6 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from rlpost.errors import ConfigError
+from rlpost.types import Mask
 
 
 def with_role(role: Sequence[str], *, roles: tuple[str, ...] = ("policy",)) -> Bool[Tensor, "N"]:
@@ -21,3 +22,15 @@ def with_role(role: Sequence[str], *, roles: tuple[str, ...] = ("policy",)) -> B
     if not roles:
         raise ConfigError("keep with_role has an empty list of roles and would drop every row; name at least one role.")
     return torch.tensor([r in roles for r in role], dtype=torch.bool)
+
+
+def trained_rows(mask: Mask) -> Bool[torch.Tensor, "N"]:
+    """Keep the rows that have a token to train on, so that rows which only inform cost nothing and count nowhere.
+
+    Equation:
+        keep_i = any_t mask_it
+
+    Edge cases:
+        Advantages are computed afterwards: rows that leave take no part in their group's statistics.
+    """
+    return mask.any(-1)

@@ -35,7 +35,9 @@ def step_metrics(rollouts: Sequence[Rollout], credit: Credit, stack: RewardStack
             metrics[f"reward/{name}"] = float(there.mean())
     for role in {r.role for r in rollouts} - {"policy"}:
         rest = stack.table([r for r in rollouts if r.role == role])
-        metrics[f"reward_of_{role}"] = float(total_reward(rest, stack.weights).mean())
+        judged = rest[~torch.isnan(rest).all(-1)]
+        if len(judged):
+            metrics[f"reward_of_{role}"] = float(total_reward(judged, stack.weights).mean())
     return metrics
 
 

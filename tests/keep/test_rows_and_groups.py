@@ -6,7 +6,7 @@ import torch
 from rlpost import step
 from rlpost.errors import ConfigError
 from rlpost.keep.groups import mixed_groups
-from rlpost.keep.rows import with_role
+from rlpost.keep.rows import trained_rows, with_role
 from tests import toy
 
 NAN = float("nan")
@@ -18,6 +18,11 @@ def test_with_role():
     assert with_role(role, roles=("expert", "policy")).tolist() == [True, False, True, True]
     with pytest.raises(ConfigError, match="empty list"):
         with_role(role, roles=())
+
+
+def test_rows_without_a_token_to_train_on_leave():
+    mask = torch.tensor([[1, 0, 0], [0, 0, 0], [0, 0, 1]]).bool()
+    assert trained_rows(mask).tolist() == [True, False, True]
 
 
 def test_mixed_groups():

@@ -150,6 +150,12 @@ def test_metrics_are_of_the_policys_rows():
     assert found["reward_of_contrast"] == 3.5 and all(math.isfinite(v) for v in found.values())
 
 
+def test_a_role_that_no_reward_judges_has_no_reward():
+    some = [*given_rows(), rollout("a", [3, 3], role="expert", scores=dict.fromkeys(STACK.names))]
+    found = step_metrics(some, step_of(some), STACK, 5.0)
+    assert "reward_of_expert" not in found and found["reward_of_contrast"] == 3.5
+
+
 def test_a_step_that_keeps_nothing_has_only_silent_groups():
     some = given_rows()[2:4]
     credit = step_of(some, "grpo", "keep=[mixed_groups]")
