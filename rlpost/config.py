@@ -265,6 +265,18 @@ def _pick_role(text: str, override: Override, request: _Request) -> None:
         request.picks.append(f"+scorer@{override.package}={name}")
 
 
+def _without_repeats(request: _Request) -> list[str]:
+    """The picks; a second model that a picked recipe brings is replaced (no "+"), any other is added."""
+    legal = catalogue.options("recipe", request.roots)
+    texts = [legal[name].read_text(encoding="utf-8") for name in request.picked.get("recipe", []) if name in legal]
+
+    def replaces(pick: str) -> bool:
+        role = pick.removeprefix("+").partition("=")[0]
+        return pick.startswith("+scorer@") and any(f"{role}:" in text for text in texts)
+
+    return [pick.removeprefix("+") if replaces(pick) else pick for pick in request.picks]
+
+
 def _fits(command: str, name: str, path: Path, request: _Request) -> bool:
     data = catalogue.read_yaml(path)
     wanted = catalogue.defaults_of(data)
@@ -292,7 +304,7 @@ def _fits(command: str, name: str, path: Path, request: _Request) -> bool:
 
 
 def _compose_groups(command: str, request: _Request) -> tuple[DictConfig, list[Any]]:
-    overrides = [*request.hydra, *request.picks]
+    overrides = [*request.hydra, *_without_repeats(request)]
     outer = GlobalHydra.instance()
     running, outer.hydra = outer.hydra, None
     try:

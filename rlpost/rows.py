@@ -30,19 +30,13 @@ def scored(rollouts: Sequence[Rollout], stack: RewardStack, *, version: int = 0)
         age=torch.tensor([version - r.version for r in rollouts], dtype=torch.long),
         mask=completion_mask(completions, [r.trains for r in rollouts]),
         tokens=padded(completions, 0),
-        span=padded([_spans(r) for r in rollouts], -1, width=width),
+        span=padded([spans.numbers(r) if stack.scores_spans(r) else r.span for r in rollouts], -1, width=width),
         span_rewards=stack.span_table(rollouts),
         source=tuple(tuple(r.source) for r in rollouts),
         gen_logp=padded([r.gen_logp for r in rollouts], 0.0, width=width),
         pair_rewards=stack.pairs(rollouts),
         **{name: torch.tensor([getattr(r, name) for r in rollouts], dtype=torch.long) for name in _IDS},
     )
-
-
-def _spans(rollout: Rollout) -> list[int]:
-    """The span of each token; a completion without marks is one span where a reward scored it as such."""
-    scored_by_span = any(isinstance(score, list) for score in rollout.scores.values())
-    return spans.numbers(rollout) if scored_by_span else rollout.span
 
 
 _IDS = ("parent", "fork", "trajectory", "index", "turn")

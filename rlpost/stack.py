@@ -101,12 +101,20 @@ class RewardStack:
 
     def span_table(self, rollouts: Sequence[Rollout]) -> spans.NSK:
         """Scores of spans (N,S,K), NaN behind a row's last span and for rewards that score rows; S is 0 without any."""
-        compares = {name for name, reward in self.rewards.items() if is_pairwise(reward.score)}
+        compares = self._pairwise()
         found = [[None if name in compares else r.scores.get(name) for name in self.names] for r in rollouts]
         return spans.table(found, len(self.names))
 
+    def scores_spans(self, rollout: Rollout) -> bool:
+        """Whether a reward gave this rollout scores of spans, so that one without marks counts as one span."""
+        compares = self._pairwise()
+        return any(isinstance(score, list) and name not in compares for name, score in rollout.scores.items())
+
+    def _pairwise(self) -> set[str]:
+        return {name for name, reward in self.rewards.items() if is_pairwise(reward.score)}
+
     def _means_of_pairs(self, rollouts: Sequence[Rollout]) -> NK:
-        compares = [is_pairwise(self.rewards[name].score) for name in self.names]
+        compares = [name in self._pairwise() for name in self.names]
         rows = [
             [_mean(r.scores.get(name)) if pairs else math.nan for name, pairs in zip(self.names, compares, strict=True)]
             for r in rollouts

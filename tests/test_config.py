@@ -226,3 +226,12 @@ def test_build_names_the_extra_for_a_missing_package(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ConfigError, match="pip install av_is_not_here"):
         build({"_target_": "needs_av.f"})
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_second_model_replaces_the_one_that_a_recipe_brings(order):
+    picks = ["recipe=think_rm", "scorer@models.judge=server"][::order]
+    cfg = compose("grpo", [*picks, "models.judge.base_url=http://localhost:1/v1", "models.judge.model=m"])
+    assert not cfg.faults and cfg.tree["models"]["judge"]["_target_"].endswith("Server")
+    cfg = compose("grpo", ["recipe=think_rm", "scorer@models.other=stand_in"])
+    assert not cfg.faults and set(cfg.tree["models"]) == {"judge", "other"}

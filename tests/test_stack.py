@@ -193,6 +193,7 @@ def test_a_pairwise_reward_gives_lists_their_means_and_the_table_of_pairs():
     both.score(given)
     assert given[0].scores["longer"] == [0.0, -2.0, 5.0] and given[1].scores["longer"] == [0.0, -3.0]
     torch.testing.assert_close(both.table(given)[:, 0], torch.tensor([1.0, -1.5, 3.0, 1.5, -4.0]))
+    assert not both.scores_spans(given[0]) and both.span_table(given).shape[1] == 0
     nan = math.nan
     wanted = [[0.0, -4, 10], [0, -6, nan], [4, 0, 14], [6, 0, nan], [-10, -14, 0]]
     torch.testing.assert_close(both.pairs(given), torch.tensor(wanted), equal_nan=True)
