@@ -32,11 +32,12 @@ def test_the_attacks_as_another_user(become, mode):
     python = readable_python()
     if python is None:
         pytest.skip("another user can start no interpreter of this version")
-    if subprocess.run([*ORDINARY, "test", "-r", str(ROOT / "tests")]).returncode:
-        pytest.skip("another user cannot read this checkout")
+    packages = os.path.dirname(os.path.dirname(pytest.__file__))
+    for place in (ROOT / "tests", packages):
+        if subprocess.run([*ORDINARY, "test", "-r", str(place), "-a", "-x", str(place)]).returncode:
+            pytest.skip(f"another user cannot read {place}")
     files = [str(Path(__file__).with_name(name)) for name in ("test_attacks.py", "test_network.py")]
     options = ["--noconftest", "-p", "no:cacheprovider", "-p", "no:warnings", "-k", mode, "-rs"]
-    packages = os.path.dirname(os.path.dirname(pytest.__file__))
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}{os.pathsep}{packages}"}
     command = [*become, python, "-B", "-m", "pytest", *files, *options]
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=500)
