@@ -9,7 +9,11 @@ from rlpost.models import tiny
 from tests.trainers.test_ranks import apart, train
 from tests.trainers.test_streams import trainer
 
-TEACHER = ["scorer@models.teacher=own", "models.teacher.model.seed=7", "regularizer=[teacher_k2]"]
+TEACHER = [
+    "scorer@models.teacher=own",
+    "models.teacher.model={_target_: rlpost.models.tiny.text, seed: 7}",
+    "regularizer=[teacher_k2]",
+]
 
 
 def test_the_batch_holds_what_the_teacher_says(tmp_path):
