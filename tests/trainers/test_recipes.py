@@ -31,8 +31,8 @@ def test_two_steps(name, tmp_path):
         text = (catalogue.recipes_dir() / "recipe" / f"{name}.yaml").read_text()
         seeing = "video_tiny" in text
         model = ["model=video_tiny", "dataset.train=32", "dataset.test=16"] if seeing else ["model=tiny"]
-        # A second model is played by the stand-in: what it says is not what these steps are about. A teacher that is the
-        # run's own model stays, because it must read the policy's own tokens.
+        # A second model is played by the stand-in: what it says is not what these steps are about. A teacher that is
+        # the run's own model stays, because it must read the policy's own tokens.
         stand_in = "{_target_: rlpost.models.scorer.stand_in.StandIn}"
         picks = re.findall(rf"- /{catalogue.ROLES}@(models\.\w+): (\w+)", text)
         model += [f"{role}={stand_in}" for role, pick in picks if pick != "own"]
