@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rlpost.config import build
+from rlpost.isolated import Isolated
 from rlpost.models.scorer.roles import Models
 from rlpost.rollout.engine import Sampling
 from rlpost.stack import Reward, RewardStack
@@ -17,11 +18,17 @@ def reward_stack(tree: Tree) -> RewardStack:
     nodes = tree.get("reward") or {}
     return RewardStack(
         {
-            name: Reward(build(node), coefficient(node.get("weight", 1.0)), node.get("when") or {})
+            name: Reward(_reward(name, node), coefficient(node.get("weight", 1.0)), node.get("when") or {})
             for name, node in nodes.items()
         },
         Models(tree.get("models")),
     )
+
+
+def _reward(name: str, node: Tree) -> Any:
+    """The function that a node names, in a process of its own where it has a time limit."""
+    limit = node.get("time_limit")
+    return build(node) if limit is None else Isolated(name, dict(node), float(limit))
 
 
 def method(tree: Tree, *, objective: str = "objective") -> Method:

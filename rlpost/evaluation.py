@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rlpost.models.encode import Bundle
+from rlpost.now import now
 from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Sampling, sample
 from rlpost.run.tables import interval
@@ -51,10 +52,12 @@ def answer(
     each = max(1, rows // n)
     for start in range(0, len(tasks), each):
         part = tasks[start : start + each]
-        found += collect(part, ctx) if collect else ctx.generate(part, n)
+        with now.phase("generate"):
+            found += collect(part, ctx) if collect else ctx.generate(part, n)
         if done:
             done(min(start + each, len(tasks)))
-    ctx.score(found)
+    with now.phase("reward"):
+        ctx.score(found)
     return found
 
 

@@ -61,6 +61,7 @@ def run_checked(cfg: Config) -> dict[str, Any]:
 
     from rlpost.run.folder import RunFolder
     from rlpost.run.tables import final
+    from rlpost.run.watchdog import Watchdog
 
     # TRL still calls transformers by names that it renames.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
@@ -69,8 +70,10 @@ def run_checked(cfg: Config) -> dict[str, Any]:
     folder = RunFolder.open(again, cfg) if again else RunFolder.create(cfg)
     if again:
         folder.save_config(cfg)
+    rank = config.environment_rank()
     try:
-        result = trainer_of(cfg.command)(cfg, folder) or {}
+        with Watchdog(cfg.tree.get("watchdog") or {}, folder, rank=rank):
+            result = trainer_of(cfg.command)(cfg, folder) or {}
     except BaseException as error:
         told = readable(error, cfg, folder.path)
         folder.done(told)
@@ -84,6 +87,7 @@ def run_checked(cfg: Config) -> dict[str, Any]:
         # Outside the table, which would break a long path over lines.
         print(f"  run folder  {folder.path}" + (f"\n  report      {report}" if report else ""), flush=True)
         _show_ledger()
+        _show_findings(folder.metrics())
     return result
 
 
@@ -103,6 +107,16 @@ def _show_ledger() -> None:
     lines = ledger.current().table() if ledger else ""
     if lines:
         print(f"not everything could be used:\n{lines}", flush=True)
+
+
+def _show_findings(records: list[dict]) -> None:
+    """What the metrics say about the signal, each with the keys to turn; nothing where there is nothing to say."""
+    if not any("gradient_tokens" in record for record in records):
+        return
+    from rlpost.signals import diagnose
+
+    for finding in diagnose(records):
+        print(f"diagnosis: {finding.sentence} ({', '.join(finding.knobs)})", flush=True)
 
 
 def trainer_of(command: str) -> Callable[[Config, Any], dict[str, Any]]:

@@ -7,9 +7,10 @@ A loader fills a ledger of its own, checks it against its limit and adds it to t
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from rlpost.errors import DataError
+from rlpost.errors import DataError, RewardError
 
 Kind = Literal["drop", "cut", "fail"]
+KINDS: tuple[Kind, ...] = ("drop", "cut", "fail")
 EXAMPLES = 5
 
 
@@ -72,6 +73,35 @@ class Ledger:
             self._merged.add(once)
         for row in other["entries"]:
             self._add(row["kind"], row["cause"], row["count"], list(row["where"]))
+
+    def since(self, earlier: "Ledger") -> dict[str, Any]:
+        """What was added after `earlier`, which this one has grown from: plain data for `merge`."""
+        grown = Ledger()
+        for (kind, cause), entry in self._entries.items():
+            old = earlier._entries.get((kind, cause), {"count": 0, "where": []})
+            if entry["count"] > old["count"]:
+                grown._add(kind, cause, entry["count"] - old["count"], entry["where"][len(old["where"]) :])
+        return grown.as_dict()
+
+    def copy(self) -> "Ledger":
+        """The same counts, apart."""
+        other = Ledger()
+        other.merge(self.as_dict())
+        return other
+
+    def judge(self, rows: int, limits: Mapping[str, float | None]) -> None:
+        """Raise where more than one entry of a kind and more than its share of the run's rows so far was counted.
+
+        Raises RewardError for `fail`, DataError for `drop` and `cut`.
+        """
+        for kind in KINDS:
+            count, limit = self.count(kind), limits.get(kind)
+            if limit is not None and count > max(1, limit * rows):
+                error = RewardError if kind == "fail" else DataError
+                raise error(
+                    f"{count} entries of kind '{kind}' on {rows} rows are more than the allowed share "
+                    f"ledger.{kind}={limit:g}; mend what they name, or raise that limit (null: none):\n{self.table()}"
+                )
 
     def check(self, total: int, limit: float, source: str = "the dataset") -> None:
         """Raise DataError when more than one row and more than the share `limit` of `total` rows were dropped.

@@ -4,17 +4,28 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from rlpost.now import looking_at
 from rlpost.types import Rollout
 
 
 def per_rollout(reward: Callable[..., Any]) -> Callable[..., list[Any]]:
     """Lift `f(rollout, *, knobs) -> score` to `f(rollouts, *, knobs) -> [score, ...]`."""
 
+    def one(rollout: Rollout, knobs: dict[str, Any]) -> Any:
+        looking_at(rollout)
+        return reward(rollout, **knobs)
+
     @functools.wraps(reward)
     def lifted(rollouts: Sequence[Rollout], **knobs: Any) -> list[Any]:
-        return [reward(rollout, **knobs) for rollout in rollouts]
+        return [one(rollout, knobs) for rollout in rollouts]
 
+    setattr(lifted, "by_rollout", True)  # noqa: B010 (functions have no such attribute for a type checker)
     return lifted
+
+
+def is_by_rollout(reward: Callable[..., Any]) -> bool:
+    """Whether a reward, or a partial of one, looks at each completion alone."""
+    return bool(getattr(reward.func if isinstance(reward, functools.partial) else reward, "by_rollout", False))
 
 
 def per_group(reward: Callable[..., Sequence[Any]]) -> Callable[..., list[Any]]:
@@ -24,6 +35,7 @@ def per_group(reward: Callable[..., Sequence[Any]]) -> Callable[..., list[Any]]:
     def lifted(rollouts: Sequence[Rollout], **knobs: Any) -> list[Any]:
         scores: list[Any] = [None] * len(rollouts)
         for rows in group_rows(rollouts).values():
+            looking_at(rollouts[rows[0]])
             found = list(reward([rollouts[i] for i in rows], **knobs))
             if len(found) != len(rows):
                 raise ValueError(f"{reward.__name__} returned {len(found)} scores for a group of {len(rows)} rollouts")

@@ -8,7 +8,7 @@ from typing import Any
 
 from rlpost.errors import ConfigError
 
-RESERVED = frozenset({"_target_", "weight", "coef", "when", "aggregate", "renormalise"})
+RESERVED = frozenset({"_target_", "weight", "coef", "when", "aggregate", "renormalise", "time_limit"})
 ROLLOUT_RESERVED = frozenset({"num_generations", "max_tokens", "temperature", "top_p", "top_k", "engine", "max_draws"})
 
 

@@ -16,6 +16,7 @@ from rlpost import spans
 from rlpost.errors import RewardError, RlpostError
 from rlpost.fields import reads
 from rlpost.lift import group_rows, is_pairwise
+from rlpost.now import described, now
 from rlpost.schedule import bind, value
 from rlpost.types import NK, Rollout
 
@@ -146,7 +147,8 @@ def _run(name: str, reward: Reward, rollouts: Sequence[Rollout], extra: Mapping[
         return []
     known = [extra[field] for field in reads(reward.score)[1:]]
     try:
-        scores = list(reward.score(rollouts, *known))
+        with now.scoring(name, rollouts):
+            scores = list(reward.score(rollouts, *known))
     except RlpostError:
         raise
     except Exception as error:
@@ -155,7 +157,7 @@ def _run(name: str, reward: Reward, rollouts: Sequence[Rollout], extra: Mapping[
     if len(scores) != len(rollouts):
         raise RewardError(
             f"reward '{name}' returned {len(scores)} scores for {len(rollouts)} rollouts; one each is needed, "
-            f"first on {_sample(rollouts[0])}"
+            f"first on {described(rollouts[0])}"
         )
     if is_pairwise(reward.score):
         return _pairwise(name, rollouts, scores)
@@ -169,17 +171,19 @@ def _pairwise(name: str, rollouts: Sequence[Rollout], scores: Sequence[Any]) -> 
     for i, (rollout, score) in enumerate(zip(rollouts, scores, strict=True)):
         if score is not None and not isinstance(score, (list, tuple)):
             raise RewardError(
-                f"reward '{name}' returned {score!r} for {_sample(rollout)}; it compares, so a list is needed"
+                f"reward '{name}' returned {score!r} for {described(rollout)}; it compares, so a list is needed"
             )
         numbers = None if score is None else list(score)
         if numbers is not None and len(numbers) != size[i]:
             raise RewardError(
-                f"reward '{name}' compares within groups and returned {len(numbers)} scores for {_sample(rollout)}, "
+                f"reward '{name}' compares within groups and returned {len(numbers)} scores for {described(rollout)}, "
                 f"whose group has {size[i]} members; one against each is needed, itself included"
             )
         for number in numbers or ():
             if number is None:
-                raise RewardError(f"reward '{name}' returned None against a member of the group, on {_sample(rollout)}")
+                raise RewardError(
+                    f"reward '{name}' returned None against a member of the group, on {described(rollout)}"
+                )
             _plain(name, rollout, number)
         found.append(None if numbers is None else [float(number) for number in numbers])
     return found
@@ -190,7 +194,7 @@ def _checked(name: str, rollout: Rollout, score: Any) -> float | list[float | No
         wanted = spans.count(rollout)
         if len(score) != wanted:
             raise RewardError(
-                f"reward '{name}' returned {len(score)} scores for {wanted} spans on {_sample(rollout)}; one each is "
+                f"reward '{name}' returned {len(score)} scores for {wanted} spans on {described(rollout)}; one each is "
                 "needed"
             )
         return [_plain(name, rollout, one) for one in score]
@@ -202,12 +206,12 @@ def _plain(name: str, rollout: Rollout, score: Any) -> float | None:
         return None
     if isinstance(score, str) or not hasattr(score, "__float__") or math.prod(getattr(score, "shape", ())) != 1:
         raise RewardError(
-            f"reward '{name}' returned {score!r} on {_sample(rollout)}; a number, a list with one per span, or None is "
-            "needed"
+            f"reward '{name}' returned {score!r} on {described(rollout)}; a number, a list with one per span, or None "
+            "is needed"
         )
     if not math.isfinite(float(score)):
         raise RewardError(
-            f"reward '{name}' returned {float(score)} on {_sample(rollout)}; return None where it does not apply"
+            f"reward '{name}' returned {float(score)} on {described(rollout)}; return None where it does not apply"
         )
     return float(score)
 
@@ -217,12 +221,8 @@ def _culprit(reward: Reward, rollouts: Sequence[Rollout], known: Sequence[Any]) 
         try:
             reward.score([rollout], *known)
         except Exception:  # the first rollout that fails alone is the one to name
-            return _sample(rollout)
-    return f"a batch of {len(rollouts)} rollouts (none fails alone), first {_sample(rollouts[0])}"
-
-
-def _sample(rollout: Rollout) -> str:
-    return f"task {rollout.task.id}, completion {rollout.text[:120]!r}"
+            return described(rollout)
+    return f"a batch of {len(rollouts)} rollouts (none fails alone), first {described(rollouts[0])}"
 
 
 def row_score(score: Any) -> float | None:

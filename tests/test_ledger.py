@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rlpost.errors import DataError
+from rlpost.errors import DataError, RewardError
 from rlpost.ledger import EXAMPLES, Ledger
 
 
@@ -58,3 +58,35 @@ def test_check_stops_past_the_share(dropped, total, limit, fatal):
         return ledger.check(total, limit)
     with pytest.raises(DataError, match=f"{dropped} of {total} rows of the dataset"):
         ledger.check(total, limit)
+
+
+def test_since_tells_what_is_new_and_merging_it_catches_up():
+    ledger = filled(2)
+    before = ledger.copy()
+    ledger.drop("too long", "row 8")
+    ledger.fail("timed out", "row 3")
+    new = ledger.since(before)
+    assert {(e["cause"], e["count"], tuple(e["where"])) for e in new["entries"]} == {
+        ("too long", 1, ("row 8",)),
+        ("timed out", 1, ("row 3",)),
+    }
+    assert before.count() == 2 and ledger.since(ledger.copy())["entries"] == []
+    before.merge(new)
+    assert before.rows() == ledger.rows()
+
+
+@pytest.mark.parametrize(("failed", "rows", "limit", "fatal"), [
+    (1, 1, 0.0, False),  # one entry never stops a run
+    (2, 4, 0.5, False),
+    (3, 4, 0.5, True),
+    (3, 4, None, False),
+])  # fmt: skip
+def test_judge_stops_past_the_share_of_a_kind(failed, rows, limit, fatal):
+    ledger = filled(failed, "timed out", "fail")
+    limits = {"fail": limit, "drop": 0.0}
+    if not fatal:
+        return ledger.judge(rows, limits)
+    with pytest.raises(RewardError, match=r"3 entries of kind 'fail' on 4 rows .* ledger.fail=0.5"):
+        ledger.judge(rows, limits)
+    with pytest.raises(DataError, match=r"ledger\.cut=0\.1"):
+        filled(2, "long", "cut").judge(4, {"cut": 0.1})

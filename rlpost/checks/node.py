@@ -76,7 +76,7 @@ def node_faults(node: Any, place: Place) -> list[str]:
         elif key in sig.knobs:
             found += _knob_faults(key, value, sig, place)
         elif key in reserved:
-            found += _reserved_faults(key, value, place)
+            found += _reserved_faults(key, value, sig, place)
         elif not sig.open:
             found.append(_unknown(key, sig, place, reserved))
     for name, knob in sig.knobs.items():
@@ -110,7 +110,7 @@ def _is_schedule(node: dict[str, Any]) -> bool:
         return False
 
 
-def _reserved_faults(key: str, value: Any, place: Place) -> list[str]:
+def _reserved_faults(key: str, value: Any, sig: Signature, place: Place) -> list[str]:
     path = f"{place.path}.{key}"
     if key in ("weight", "coef"):
         if isinstance(value, dict):
@@ -122,6 +122,8 @@ def _reserved_faults(key: str, value: Any, place: Place) -> list[str]:
         return [] if value is None else node_faults(value, Place(path, "aggregate", place.command))
     elif key == "renormalise":
         why = wrong(value, "bool")
+    elif key == "time_limit":
+        return [] if value is None else _limit_faults(value, sig, place)
     elif key in ROLLOUT_TYPES:
         why = wrong(value, ROLLOUT_TYPES[key])
         if not why and key in AT_LEAST and value < AT_LEAST[key]:
@@ -130,6 +132,20 @@ def _reserved_faults(key: str, value: Any, place: Place) -> list[str]:
             why = f"must lie in (0, 1], not {value}"
     else:
         return []
+    return [f"{path}: {why}"] if why else []
+
+
+def _limit_faults(value: Any, sig: Signature, place: Place) -> list[str]:
+    """A time limit puts a reward into a process of its own, which has neither models nor the state of the run."""
+    path = f"{place.path}.time_limit"
+    if place.axis != "reward":
+        return [f"{path}: only a reward has a time limit; watchdog.<phase> limits a phase"]
+    why = wrong(value, "float") or (None if value > 0 else f"must be above 0 seconds, not {value}")
+    shared = [name for name in sig.reads if name in STEP]
+    if shared:
+        return [
+            f"{path}: {_name(sig)} reads {', '.join(shared)}, which a process of its own cannot see; set it to null"
+        ]
     return [f"{path}: {why}"] if why else []
 
 

@@ -32,8 +32,9 @@ PANELS = (
     ("Learning rate", r"lr|learning_rate"),
     ("Loss", r"(train_|.*/)?loss"),
     ("Gradient norm", r"grad_norm"),
-    ("Tokens per second", r"tok/s|tokens_per_s"),
+    ("Tokens per second", r"tok/s|(gradient_)?tokens_per_s"),
     ("Share of groups without signal", r"groups_without_signal|frac_reward_zero_std|no_signal"),
+    ("Shares of groups and tokens by what becomes of them", r"signal/.+"),
     ("Share cut off at the length limit", r"cut_at_limit|(completions?/)?clipped_ratio"),
     ("Seconds per phase of a step", r"time/.+"),
 )
@@ -119,7 +120,8 @@ def _named(curves: Sequence[Curve]) -> list[Curve]:
     """Inside one chart the common `reward/` or `time/` says nothing."""
     if len(curves) < 2:
         return list(curves)
-    return [curve._replace(name=re.sub(r"^(train/)?rewards?/|^time/|/mean$", "", curve.name)) for curve in curves]
+    common = r"^(train/)?rewards?/|^time/|^signal/|/mean$"
+    return [curve._replace(name=re.sub(common, "", curve.name)) for curve in curves]
 
 
 def _style(axes, *, legend: bool) -> None:

@@ -4,7 +4,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ class RunFolder:
         self.cfg = cfg
         self.writes = int(os.environ.get("RANK", "0")) == 0
         self._start = time.monotonic()
+        # Saves what is safe where a run hangs, and says what: (place, phase) -> sentences. A trainer sets it.
+        self.rescue: Callable[[Path, str], list[str]] | None = None
 
     @classmethod
     def create(cls, cfg: "Config") -> "RunFolder":
@@ -123,7 +125,7 @@ class RunFolder:
         """Writes `done.json`: the result with status ok, or the error with status error or interrupted."""
         if not self.writes:
             return
-        self._save_ledger()
+        self.save_ledger()
         record = _failure(outcome) if isinstance(outcome, BaseException) else {"status": "ok", **outcome}
         files.write_json(self.path / "done.json", redact.tree(files.plain(record)), self.safe)
 
@@ -144,7 +146,8 @@ class RunFolder:
             return f"Everything written before stays in {self.path}; there is no checkpoint yet."
         return f"The checkpoint {newest} and everything written before are safe; resume={self.path} continues from it."
 
-    def _save_ledger(self) -> None:
+    def save_ledger(self) -> None:
+        """Writes `ledger.json` where something was counted."""
         ledger = sys.modules.get("rlpost.ledger")  # never imported: no row was ever dropped
         rows = ledger.current().rows() if ledger else []
         if rows:

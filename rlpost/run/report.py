@@ -13,6 +13,7 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from rlpost import signals
 from rlpost.errors import ConfigError
 from rlpost.run import curves, files, tables
 
@@ -58,6 +59,7 @@ def render(folder: Path) -> str:
         overrides=_lines(folder / "overrides.txt"),
         environment=_flat(environment),
         ledger=files.read_json(folder / "ledger.json") or [],
+        findings=signals.diagnose(records),
         summary=files.read_json(folder / "summary.json") or {},
         folder=folder.resolve().name,
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from trl.models.utils import unwrap_model_for_generation
 
-from rlpost import rows, step
+from rlpost import rows, signals, step
+from rlpost.config import Config
 from rlpost.fields import needed
 from rlpost.likelihood import angle
 from rlpost.models.encode import Encoder
@@ -40,6 +41,7 @@ class Collects:
     encoder: Encoder
     tasks: Sequence[Task]
     parts: Parts
+    cfg: Config
     rng: random.Random
     prompt_stats: dict[str, Any]
     reference: Reference | None
@@ -47,6 +49,7 @@ class Collects:
     teacher: Teacher | None
     vllm: Any
     steps_per_cycle: Any
+    rows_seen: int
     phase: Callable[..., Any]
     record: Callable[..., None]
     _logp: Callable[..., tuple[Tensor, Tensor]]
@@ -57,6 +60,7 @@ class Collects:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         mine, everyone = self._drawn(number, rank, ranks)
         everything = [r for part in everyone for r in part]
+        self.rows_seen += len(everything)
         rank_of = [i for i, part in enumerate(everyone) for _ in part]
         table, credit = self._credit(number, mine, everything)
         kept = credit.keep.nonzero()[:, 0].tolist()
@@ -84,7 +88,14 @@ class Collects:
             with self.phase("score"):
                 for item in (item for micro in cycle for item in micro if item.rollouts):
                     item.logps["old_logp"], item.logps["old_entropy"] = self._logp(self.model, item)
-        metrics = records.step_metrics(everything, credit, stack, time.perf_counter() - start)
+        held_out = self.cfg.tree.get("evaluation") or {}
+        metrics = records.step_metrics(everything, credit, stack, time.perf_counter() - start) | signals.shares(
+            everything,
+            credit,
+            version=number,
+            scores=held_out.get("scores", ()),
+            threshold=float(held_out.get("threshold", 1.0)),
+        )
         if self.accelerator.is_main_process:
             self.record(metrics)
             pictures = self._pictures(mine)

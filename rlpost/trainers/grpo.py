@@ -115,7 +115,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         number = self.state.global_step
         training = self.model.training
         self.model.eval()
-        with self.phase("measure"), torch.no_grad():
+        with self.phase("score"), torch.no_grad():
             for item in (item for item in items if item.rollouts):
                 batch = self._batch(self.model, item)
                 found = step.measure(
@@ -140,6 +140,9 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
             batch, self.parts.method, item.counts, step=number, progress=self._progress(number), means=self._means
         )
         metrics["entropy"] = Summed((batch.entropy.detach() * batch.mask).sum(), batch.mask.sum())
+        if "old_logp" in item.logps and batch.old_logp is not None:  # otherwise both are the same
+            change = torch.where(batch.mask, batch.logp.detach() - batch.old_logp, 0.0)
+            metrics["kl_to_old"] = Summed((change.exp() - 1 - change).sum(), batch.mask.sum())
         return loss, metrics
 
     def _batch(self, model: Any, item: rows.MicroBatch) -> TokenBatch:
@@ -275,7 +278,7 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
                     number, {"reward": metrics["reward"], "tok/s": metrics["tokens_per_s"], "length": metrics["length"]}
                 )
 
-        trainer.attach(folder, on_log=show, own=cfg.tree["trainer"])
+        trainer.attach(folder, on_log=show, own=cfg.tree["trainer"], limits=cfg.tree.get("ledger"))
         trainer.sharing.tell = bar.say
         trainer.train_or_stop(resume)
         trainer.save_model(str(folder.model))

@@ -18,10 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 
+from rlpost import ledger
 from rlpost.errors import Interrupted, RlpostError, SelfCheckError
+from rlpost.now import now
 from rlpost.run import checkpoint
 from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
+from rlpost.trainers.sharing import is_sharded
 
 STATE_FILE = "rlpost.pt"
 # transformers' own methods, called past those that TRL puts in between.
@@ -52,6 +55,8 @@ class OwnStep:
     _globalstep_last_logged: Any
     keep_checkpoints: int = 2
     max_minutes: float | None = None
+    rows_seen: int = 0
+    ledger_limits: Mapping[str, float | None] = {}
 
     def attach(
         self,
@@ -59,21 +64,29 @@ class OwnStep:
         *,
         on_log: Callable[[int, dict[str, float]], None] | None = None,
         own: Mapping[str, Any] | None = None,
+        limits: Mapping[str, float | None] | None = None,
     ) -> None:
         """Give the trainer its run folder; call once after construction and before `train`.
 
-        `own` are the keys of `trainer` that are rlpost's: `keep_checkpoints`, `max_minutes`.
+        `own` are the keys of `trainer` that are rlpost's: `keep_checkpoints`, `max_minutes`. `limits` are
+        the shares of rows, by kind, above which the ledger ends the run.
         """
         self.folder = folder
+        folder.rescue = self._rescue
+        self.ledger_limits = limits or {}
         self.keep_checkpoints = int((own or {}).get("keep_checkpoints") or self.keep_checkpoints)
         self.max_minutes = (own or {}).get("max_minutes")
         self._on_log = on_log
         self._sums: dict[str, Summed] = {}
         self._seconds: dict[str, float] = defaultdict(float)
         self._items: list[Any] = []
+        self._drained = time.monotonic()
+        self._untrained = ledger.current().copy()
+        self._told = self._untrained.copy()  # what this rank need not tell the first one any more
         self.interrupted = False
         self.remove_callback(PrinterCallback)
         self.add_callback(_StopOnInterrupt(self))
+        self.add_callback(_Sync())
         if self.max_minutes is not None:
             self.add_callback(_StopAfter(self, self.max_minutes))
         disable_progress_bar()
@@ -109,7 +122,8 @@ class OwnStep:
         """Time a phase of the step; the seconds are logged as `time/<name>`."""
         start = time.perf_counter()
         try:
-            yield
+            with now.phase(name):
+                yield
         finally:
             self._seconds[name] += time.perf_counter() - start
 
@@ -131,7 +145,8 @@ class OwnStep:
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """transformers' step, without the timing and buffering that TRL adds around it."""
-        return STOCK.training_step(self, model, inputs, num_items_in_batch)
+        with now.phase("backward"):
+            return STOCK.training_step(self, model, inputs, num_items_in_batch)
 
     def _prepare_inputs(self, index: Any) -> Any:
         accumulation = self.args.gradient_accumulation_steps
@@ -165,7 +180,7 @@ class OwnStep:
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the step's own metrics, write `metrics.jsonl`, and hand everything to the loggers."""
-        merged = {**logs, **self._drain()}
+        merged = {**logs, **self._drain(), **self._counted()}
         if self.folder.writes:
             self.folder.log({"step": self.state.global_step, "phase": "train", **merged})
             if self._on_log:
@@ -173,6 +188,10 @@ class OwnStep:
         STOCK.log(self, merged, start_time)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        with self.phase("save"):
+            self._checkpoint(model, trial)
+
+    def _checkpoint(self, model: Any, trial: Any) -> None:
         target = self.folder.checkpoints / f"step-{self.state.global_step:06d}"
         partial = target.with_name(f".partial-{target.name}")
         main = self.accelerator.is_main_process
@@ -198,7 +217,20 @@ class OwnStep:
         state = torch.load(Path(checkpoint) / self._state_file(), weights_only=True)
         self._tr_loss.copy_(state["tr_loss"])
         self._total_loss_scalar, self._globalstep_last_logged = state["total_loss"], state["last_logged"]
+        ledger.current().merge(state["ledger"])
+        self._told, self.rows_seen = ledger.current().copy(), state["rows_seen"]
         self.load_extra_state(state["extra"])
+
+    def _rescue(self, place: Path, phase: str) -> list[str]:
+        """Save the weights where a run hangs: those of the last whole step, except where a phase changes them."""
+        if not self.folder.writes or phase in ("sync", "save") or is_sharded(self.accelerator):
+            return [self.folder.safe()] if self.folder.writes else []
+        self.accelerator.unwrap_model(self.model).save_pretrained(place / "model")
+        return [
+            f"the weights after step {self.state.global_step} are in {place / 'model'}; init={place / 'model'} starts "
+            "from them",
+            self.folder.safe(),
+        ]
 
     # --- helpers -------------------------------------------------------------------------------------------------
 
@@ -211,6 +243,8 @@ class OwnStep:
             "tr_loss": self._tr_loss,
             "total_loss": self._total_loss_scalar,
             "last_logged": self._globalstep_last_logged,
+            "ledger": ledger.current().since(self._untrained),
+            "rows_seen": self.rows_seen,
             "extra": self.extra_state(),
         }
 
@@ -223,7 +257,25 @@ class OwnStep:
         for name in names:
             total, count = (sum(part[name][i] for part in parts if name in part) for i in (0, 1))
             means[name] = total / count if count else 0.0
+            if name == "gradient_tokens":
+                means["gradient_tokens_per_s"] = total / max(time.monotonic() - self._drained, 1e-9)
+        self._drained = time.monotonic()
         return {**means, **{f"time/{name}": value for name, value in seconds.items()}}
+
+    def _counted(self) -> dict[str, float]:
+        """What training put into the ledger so far, by kind, of all ranks: the others tell the first one what is new.
+
+        Every rank reads the whole dataset, so what was counted before training is counted by the first rank alone.
+        """
+        known = ledger.current()
+        parts = gathered(known.since(self._told), self.accelerator)
+        if self.folder.writes:
+            for part in parts[1:]:
+                known.merge(part)
+            self.folder.save_ledger()
+        self._told = known.copy()
+        known.judge(self.rows_seen, self.ledger_limits)
+        return {f"ledger/{kind}": float(known.count(kind)) for kind in ledger.KINDS if known.count(kind)}
 
 
 def gathered(value: Any, accelerator: Any) -> list[Any]:
@@ -231,7 +283,8 @@ def gathered(value: Any, accelerator: Any) -> list[Any]:
     if accelerator.num_processes == 1:
         return [value]
     found: list[Any] = [None] * accelerator.num_processes
-    torch.distributed.all_gather_object(found, value)
+    with now.phase("sync"):
+        torch.distributed.all_gather_object(found, value)
     return found
 
 
@@ -281,6 +334,19 @@ class _StopOnInterrupt(TrainerCallback):
             raise KeyboardInterrupt
         self.asked = True
         print("\nFinishing this step, then saving a checkpoint; press Ctrl-C again to stop at once.", flush=True)
+
+
+class _Sync(TrainerCallback):
+    """The optimizer's step, where data-parallel ranks wait for each other, as a phase."""
+
+    def __init__(self) -> None:
+        self._phase = contextlib.ExitStack()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._phase.enter_context(now.phase("sync"))
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._phase.close()
 
 
 class _StopAfter(TrainerCallback):

@@ -63,6 +63,7 @@ class Supervised(OwnStep):
         counts = counts_of([n for part in filled for n in part], len(filled))
         if not counts.rows:
             raise DataError(f"no row of step {step} can be used; see the causes in {self.folder.path}/ledger.json")
+        self.rows_seen += counts.rows
         self.record({"rows": float(counts.rows), "tokens": float(counts.tokens)})
         return [Part(rows, counts) for rows in parts]
 
@@ -202,7 +203,7 @@ def fit(
                 clock[0] = now
                 bar.update(number, {"loss": metrics["loss"], "tok/s": speed})
 
-        trainer.attach(folder, on_log=show, own=cfg.tree["trainer"])
+        trainer.attach(folder, on_log=show, own=cfg.tree["trainer"], limits=cfg.tree.get("ledger"))
         if trainer.sharing is not None:
             trainer.sharing.tell = bar.say
         for one in measures:

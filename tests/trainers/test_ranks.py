@@ -27,7 +27,7 @@ def train(folder: Path, *overrides: str, ranks: int = 1) -> dict[str, torch.Tens
     launcher = (
         [sys.executable]
         if ranks == 1
-        else [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(ranks), "--master_port", "29631"]
+        else [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     )
     done = subprocess.run(
         [*launcher, str(ROOT / "tests/trainers/two_ranks.py"), str(folder), *COMMON, *overrides],
