@@ -22,7 +22,7 @@ TYPES = {
 }
 PLAIN = ("launch", "logger", "pipeline")
 FREE = ("about", "schedules", "models")
-MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference")
+MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference", "replay")
 
 
 def faults(cfg: Config) -> list[str]:

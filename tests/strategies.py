@@ -41,7 +41,7 @@ def field(name: str, n: int, t: int, seed: int, spread: float = 1.0) -> Tensor |
     if name == "stop":
         return tuple(("eos", "length", "tool")[(i + seed) % 3] for i in range(n))
     if name == "role":
-        return tuple(("policy", "policy", "expert")[(i + seed) % 3] for i in range(n))
+        return tuple(("rethought", "policy", "expert")[(i + seed) % 3] for i in range(n))
     if name == "source":
         return tuple(
             tuple(("policy", "expert", "environment")[(i * t + k + seed) % 3] for k in range(t)) for i in range(n)

@@ -5,8 +5,9 @@ prompt). Rollouts, rewards and the step are those of a real run; only the model 
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,11 +110,11 @@ def context(policy: Tabular, stack: RewardStack, sampling: Sampling, n: int, *, 
 
 def train(
     policy: Tabular, tasks: Sequence[Task], name: str, *overrides: str,
-    right: Callable[[Rollout], float], steps: int, lr: float, seed: int = 0,
+    right: Callable[[Rollout], float], steps: int, lr: float, seed: int = 0, models: Mapping[str, Any] | None = None,
 ) -> list[list[Rollout]]:  # fmt: skip
-    """Train the table with a recipe; returns the rollouts of each step."""
+    """Train the table with a recipe; returns the rollouts of each step. `models` are second models by role."""
     collect, method, sampling, n = collected(name, *overrides)
-    stack = RewardStack({"right": Reward(lambda rollouts: [right(r) for r in rollouts])})
+    stack = RewardStack({"right": Reward(lambda rollouts: [right(r) for r in rollouts])}, models or {})
     optimizer = torch.optim.SGD([policy.logits], lr=lr)
     history = []
     for i in range(steps):

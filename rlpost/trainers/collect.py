@@ -22,8 +22,9 @@ from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Sampling, sample
 from rlpost.run.folder import RunFolder
 from rlpost.run.thumbnails import strip
-from rlpost.trainers import records
+from rlpost.trainers import records, replay
 from rlpost.trainers.parts import Parts
+from rlpost.trainers.replay import Replay
 from rlpost.trainers.seams import gathered
 from rlpost.trainers.streams import Streams
 from rlpost.types import Prompt, Rollout, Scored, Task
@@ -46,6 +47,7 @@ class Collects:
     prompt_stats: dict[str, Any]
     reference: Reference | None
     streams: Streams
+    replay: Replay | None
     teacher: Teacher | None
     vllm: Any
     steps_per_cycle: Any
@@ -61,30 +63,25 @@ class Collects:
         mine, everyone = self._drawn(number, rank, ranks)
         everything = [r for part in everyone for r in part]
         self.rows_seen += len(everything)
-        rank_of = [i for i, part in enumerate(everyone) for _ in part]
         table, credit = self._credit(number, mine, everything)
-        kept = credit.keep.nonzero()[:, 0].tolist()
-        dealt = rows.deal(
-            credit.scored,
-            [rank_of[i] for i in kept],
-            ranks,
-            self.steps_per_cycle,
-            self.args.gradient_accumulation_steps,
-        )
-        trained = rows.without(credit.scored, dealt, step.silent(credit.scored, self.parts.method))
-        first = sum(len(part) for part in everyone[:rank])
+        pool = replay.pool(credit, everyone, rank, mine)
+        if self.replay:
+            pool, share = self.replay.mix(pool, number, self.rng)
+            self.record({"replayed": share})
+        dealt = rows.deal(pool.scored, pool.rank_of, ranks, self.steps_per_cycle, self.args.gradient_accumulation_steps)
+        trained = rows.without(pool.scored, dealt, step.silent(pool.scored, self.parts.method))
         cycle = [
             [
                 rows.MicroBatch(
-                    [mine[kept[i] - first] for i in part],
-                    rows.narrow(credit.scored, part),
-                    rows.step_counts(credit.scored, dealt, k, trained=trained),
+                    [pool.rollouts[i] for i in part],
+                    rows.narrow(pool.scored, part),
+                    rows.step_counts(pool.scored, dealt, k, trained=trained),
                 )
                 for part in trained[rank][k]
             ]
             for k in range(self.steps_per_cycle)
         ]
-        if self.steps_per_cycle * self.args.num_iterations > 1:
+        if self.steps_per_cycle * self.args.num_iterations > 1 and not self.replay:
             with self.phase("score"):
                 for item in (item for micro in cycle for item in micro if item.rollouts):
                     item.logps["old_logp"], item.logps["old_entropy"] = self._logp(self.model, item)
@@ -181,6 +178,8 @@ class Collects:
     def _before_credit(self, mine: Sequence[Rollout]) -> dict[str, list[list[float]]]:
         """Log-probabilities that shaping, keep or the advantage read, and a teacher's, per row; nothing is unread."""
         wanted = needed(self.parts.method.scoring_plugins()) & {"old_logp", "old_entropy", "ref_logp"}
+        if self.replay:  # a stored row keeps what the policy said of it when it was written
+            wanted |= {"old_logp", "old_entropy"}
         found: dict[str, list[list[float]]] = {name: [] for name in sorted(wanted)}
         asked = {"teacher_logp": self.teacher.logp(mine)} if self.teacher else {}
         size = self.parts.rows_per_micro_batch

@@ -30,6 +30,7 @@ from rlpost.trainers.arguments import epochs_to_steps, newest_checkpoint, traini
 from rlpost.trainers.collect import Collects
 from rlpost.trainers.heldout import HeldOut
 from rlpost.trainers.parts import Parts
+from rlpost.trainers.replay import Replay
 from rlpost.trainers.seams import OwnStep, gathered
 from rlpost.trainers.sharing import Sharing, is_sharded
 from rlpost.trainers.streams import Streams
@@ -58,6 +59,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         self.encoder, self.tasks, self.parts, self.cfg = bundle.encoder, tasks, parts, cfg
         self.rng = random.Random(args.seed)
         self.streams = Streams(self, cfg.tree, tasks, bundle.encoder)
+        self.replay = Replay(parts.replay) if parts.replay else None
         reads = parts.reads | self.streams.reads()
         self.reference = Reference(self.model) if reads & REFERENCE else None
         teaches = "teacher_logp" in reads
@@ -203,11 +205,12 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     # --- what a checkpoint must remember ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict[str, Any]:
-        """What curricula, streams, rewards, picks and a moving reference remember, and rollouts still to train on."""
+        """What curricula, streams, replay, rewards, picks and a moving reference remember, and rollouts in use."""
         return {
             "curriculum": self.parts.curriculum.state_dict(),
             "reward": self.parts.stack.state_dict(),
             "streams": self.streams.state_dict(),
+            "replay": self.replay.state_dict() if self.replay else {},
             "prompts": self.prompt_stats,
             "rng": _plain(self.rng.getstate()),
             "reference": self.reference.state() if self.reference else [],
@@ -219,6 +222,8 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         self.parts.curriculum.load_state_dict(state["curriculum"])
         self.parts.stack.load_state_dict(state.get("reward", {}))
         self.streams.load_state_dict(state["streams"])
+        if self.replay:
+            self.replay.load_state_dict(state.get("replay", {}))
         self.prompt_stats = dict(state["prompts"])
         if self.reference:
             self.reference.load_state(state.get("reference", []))

@@ -1,6 +1,7 @@
 """The built plug-ins of a GRPO run."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from rlpost import assemble
 from rlpost.config import Config, build
@@ -28,6 +29,7 @@ class Parts:
         self.rows_per_micro_batch = int(tree["trainer"]["per_device_train_batch_size"])
         self.divergence = build(tree["divergence"]) if tree.get("divergence") else None
         self.follows = build(tree["reference"]) if tree.get("reference") else None
+        self.replay: Any = build(tree["replay"]) if tree.get("replay") else None
         self.reads = self.method.reads()
 
 

@@ -1,0 +1,1 @@
+"""Which rows of earlier steps train again, with the credit and the log-probabilities that they had then."""
