@@ -1,11 +1,13 @@
 """From a checked configuration to the built parts of a run; no method is named here."""
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from rlpost.config import build
 from rlpost.isolated import Isolated
 from rlpost.models.scorer.roles import Models
+from rlpost.nodes import target
 from rlpost.rollout.engine import Sampling
 from rlpost.stack import Reward, RewardStack
 from rlpost.step import Coefficient, Method, Term, TokenWeight
@@ -69,10 +71,16 @@ def coefficient(node: Any) -> Coefficient:
 
 
 def sampling(rollout: Tree) -> Sampling:
-    """How completions are drawn, from the reserved keys of the rollout node."""
-    return Sampling(
+    """How completions are drawn, from the reserved keys of the rollout node.
+
+    A rollout function may name a kind of its own (its attribute `sampling`), whose further fields are its knobs.
+    """
+    kind = getattr(target(rollout), "sampling", Sampling) if "_target_" in rollout else Sampling
+    own = [field.name for field in fields(kind) if field.name not in {plain.name for plain in fields(Sampling)}]
+    return kind(
         max_tokens=int(rollout["max_tokens"]),
         temperature=float(rollout["temperature"]),
         top_p=float(rollout["top_p"]),
         top_k=int(rollout.get("top_k") or 0),
+        **{name: rollout[name] for name in own if name in rollout},
     )

@@ -3,7 +3,7 @@
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rlpost.errors import ConfigError
@@ -21,6 +21,11 @@ def build(node: dict[str, Any]) -> Callable[..., Any] | Any:
     skip = RESERVED | (ROLLOUT_RESERVED - set(parameters))
     knobs = {key: _build_value(value) for key, value in node.items() if key not in skip}
     return made(**knobs) if inspect.isclass(made) else functools.partial(made, **knobs)
+
+
+def target(node: Mapping[str, Any]) -> Any:
+    """The function or class that a node names, without building anything."""
+    return _import(str(node["_target_"]))
 
 
 def _build_value(value: Any) -> Any:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from rlpost.likelihood.scoring import Likelihood, Rows, spread
+from rlpost.errors import ModelError
+from rlpost.likelihood.scoring import Likelihood, Rows, left_to_right, spread
 
 
 def causal(model: Any, rows: Rows) -> Likelihood:
@@ -14,9 +15,14 @@ def causal(model: Any, rows: Rows) -> Likelihood:
         the log-softmax of the model's logits at temperature 1 without suppressed tokens
     Edge cases:
         Tokens outside the mask are not scored and hold 0. The distribution is that of sampling: temperature and
-        suppressed ids count.
+        suppressed ids count. A model that reads both ways would see the token that it predicts: ModelError.
     Paper: Attention Is All You Need, arXiv:1706.03762
     """
+    if not left_to_right(model):
+        raise ModelError(
+            "this model reads both ways, so likelihood=causal would show it the token that it predicts; set "
+            "likelihood=masked and rollout=diffusion"
+        )
     found = model(**rows.inputs, ask=rows.ask)
     mask = rows.ask.mask
     divergence = None if found.divergence is None else spread(found.divergence, mask)

@@ -1,4 +1,4 @@
-"""Teaches a causal language model's own `forward` to return log-probabilities instead of logits.
+"""Teaches a language model's own `forward` to return log-probabilities instead of logits.
 
 The head's weight is used inside `forward`, where data-parallel wrappers expect it, and only on the rows that train.
 """
@@ -34,7 +34,9 @@ class Ask:
 
     `layout` describes a packed row (kernels/prefix.py); `places` and `targets` (M,) say where in its hidden states each
     token is predicted, and `at_once` how many completions pass the model together (None: all). Without a layout the
-    last columns of the inputs are the completions.
+    last columns of the inputs are the completions, a token is predicted `shift` columns before its place (1: from what
+    is before it, 0: at its place), and `targets` are the tokens where the inputs do not hold them. `seeds`: one per
+    row, of a likelihood that draws (`seeded`).
     """
 
     mask: Bool[Tensor, "N T"]
@@ -48,6 +50,8 @@ class Ask:
     places: Tensor | None = None
     targets: Tensor | None = None
     at_once: int | None = None
+    shift: int = 1
+    seeds: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,34 @@ class Likelihood(NamedTuple):
     entropy: Float[Tensor, "N T"]
     divergence: Float[Tensor, "N T"] | None
     hidden: Float[Tensor, "M D"]
+
+
+def seeded(likelihood: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a likelihood that draws, from one seed per row: the same seeds give every policy the same draw."""
+    setattr(likelihood, "is_seeded", True)  # noqa: B010 (functions have no such attribute for a type checker)
+    return likelihood
+
+
+def is_seeded(likelihood: Callable[..., Any]) -> bool:
+    """Whether a likelihood, or a partial of one, is marked as drawing from seeds."""
+    return bool(getattr(getattr(likelihood, "func", likelihood), "is_seeded", False))
+
+
+def left_to_right(model: Any) -> bool:
+    """Whether a token of this model sees only what is before it; `is_causal: false` in its configuration says no."""
+    return bool(getattr(unwrap(model).config.get_text_config(), "is_causal", True))
+
+
+def mask_token(model: Any) -> int:
+    """The id that stands for a token not yet known. Raises ModelError for a model that is no masked-diffusion model."""
+    inner = unwrap(model)
+    found = getattr(inner.config.get_text_config(), "mask_token_id", None)
+    if left_to_right(inner) or found is None:
+        raise ModelError(
+            f"{type(inner).__name__} is no masked-diffusion model: its configuration needs is_causal false and a "
+            "mask_token_id; pick one, such as model=diffusion_tiny, or a likelihood and a rollout that go left to right"
+        )
+    return found
 
 
 def teach(model: Any) -> None:
@@ -127,8 +159,9 @@ def against(ask: Ask, divergence: Callable[[Tensor, Tensor], Tensor], model: Any
 def _scores(model: Any, ask: Ask, inputs: dict[str, Any]) -> Scores:
     if ask.layout is None or ask.targets is None:
         hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
-        width = ask.mask.shape[1]
-        rows, targets = hidden[:, -width - 1 : -1][ask.mask], inputs["input_ids"][:, -width:][ask.mask]
+        width, end = ask.mask.shape[1], hidden.shape[1] - ask.shift
+        rows = hidden[:, end - width : end][ask.mask]
+        targets = inputs["input_ids"][:, -width:][ask.mask] if ask.targets is None else ask.targets
     else:
         hidden = hidden_states(model.base_model, inputs, ask.layout, ask.at_once)
         rows, targets = hidden[0, ask.places], ask.targets

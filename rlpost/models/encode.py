@@ -86,9 +86,10 @@ class Encoder:
 
     @property
     def suppress(self) -> list[int]:
-        """Visual special ids: sampling one would break the training forward, so they are never sampled."""
+        """Ids that are never sampled: visual ones would break the training forward, a mask stands for no token."""
         names = self.media.special_tokens if self.media else ()
-        return [self.tokenizer.convert_tokens_to_ids(name) for name in names]
+        mask = self.tokenizer.mask_token_id
+        return [*(self.tokenizer.convert_tokens_to_ids(name) for name in names), *([] if mask is None else [mask])]
 
     def prompt(self, task: Task) -> Prompt:
         """Encode a task's messages and media, ready for the answer. Plain text has no prompt: one start token.

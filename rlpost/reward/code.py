@@ -94,9 +94,18 @@ def unit_tests_share(
 
 def code_of(text: str) -> str:
     """The program in a completion: the last fenced block that is Python or has no language, else the whole text."""
-    said = text.rpartition("</think>")[2]
-    blocks = [body for language, body in _FENCE.findall(said) if language.lower() in ("", "python", "py", "python3")]
-    return blocks[-1] if blocks else said
+    blocks = blocks_of(text)
+    return blocks[-1] if blocks else _said(text)
+
+
+def blocks_of(text: str) -> list[str]:
+    """The fenced blocks of a completion, after any thinking, that are Python or have no language."""
+    found = _FENCE.findall(_said(text))
+    return [body for language, body in found if language.lower() in ("", "python", "py", "python3")]
+
+
+def _said(text: str) -> str:
+    return text.rpartition("</think>")[2]
 
 
 def _results(

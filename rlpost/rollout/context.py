@@ -67,7 +67,9 @@ class Context:
         for i, completion in enumerate(found):
             k = i // n
             whole = starts[k] + Start.given(completion.tokens, "policy", trains=trains, logp=completion.logp)
-            rows.append(self._row(tasks[k], names[k], prompts[k], whole, completion.stop, role))
+            row = self._row(tasks[k], names[k], prompts[k], whole, completion.stop, role)
+            row.info.update(completion.info)
+            rows.append(row)
         return rows
 
     def branch(

@@ -1,16 +1,16 @@
 """Sampling with the policy itself: each unique prompt (and its media) is encoded once for all its completions."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from rlpost.errors import ConfigError
+from rlpost.errors import ConfigError, ModelError
 from rlpost.kernels.prefix import key
-from rlpost.likelihood.scoring import unwrap
+from rlpost.likelihood.scoring import left_to_right, unwrap
 from rlpost.models.encode import Encoder
 from rlpost.models.positions import next_positions, position_ids
 from rlpost.rollout.memory import Memory, remembered
@@ -28,6 +28,7 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    unmasks: ClassVar[bool] = False  # whether tokens come in any order, out of masks
 
     def __post_init__(self):
         if not 0 < self.top_p <= 1:
@@ -40,21 +41,39 @@ class Sampling:
 
 
 class Completion(NamedTuple):
-    """Sampled tokens with the stop token, and their log-probability at the temperature, before top-p and top-k."""
+    """Sampled tokens with the stop token, and their log-probability at the temperature, before top-p and top-k.
+
+    `info` goes into the row's.
+    """
 
     tokens: list[int]
     logp: list[float]
     stop: Stop
+    info: Mapping[str, Any] = {}
 
 
 @torch.no_grad()
 def sample(
     model: Any, encoder: Encoder, prompts: Sequence[Prompt], n: int, sampling: Sampling, generator: torch.Generator
 ) -> list[Completion]:
-    """`n` completions of each prompt, those of one prompt side by side."""
+    """`n` completions of each prompt, those of one prompt side by side.
+
+    Raises ModelError for a model that does not write in the order that `sampling` asks for.
+    """
     if not prompts:
         return []
     core, device = unwrap(model), next(model.parameters()).device
+    if sampling.unmasks == left_to_right(core):
+        raise ModelError(
+            f"{type(core).__name__} writes left to right, and this rollout fills masks; pick model=diffusion_tiny, or "
+            "another rollout"
+            if sampling.unmasks
+            else f"{type(core).__name__} reads both ways, so it cannot write left to right; set rollout=diffusion"
+        )
+    if sampling.unmasks:
+        from rlpost.rollout.diffusion import unmask
+
+        return unmask(core, encoder, prompts, n, sampling, generator)
     unique, rows = _unique(prompts, n)
     training = core.training
     core.eval()

@@ -16,7 +16,8 @@ from rlpost import rows, step
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError
 from rlpost.fields import REFERENCE
-from rlpost.likelihood.scoring import Ask, Rows, against, teach
+from rlpost.likelihood.scoring import Ask, Rows, against, is_seeded, teach
+from rlpost.likelihood.seeds import seed_of
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, start_from, with_adapter
 from rlpost.models.teacher import Teacher
@@ -79,6 +80,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         self.vllm = vllm.start(self, bundle.encoder, parts.sampling) if parts.engine == "vllm" else None
         self._cycle: list[list[rows.MicroBatch]] = []
         self._means: dict[str, float] = {}
+        self._draw = 0  # of a likelihood that draws: one draw for each of the `num_iterations`
 
     # --- the cycle: rollouts serve `steps` optimizer steps, `num_iterations` times ---------------------------------
 
@@ -91,9 +93,12 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         """The micro-batches of an optimizer step; new rollouts at the start of a cycle."""
         self._move_reference(number)
         place = number % (self.steps_per_cycle * self.args.num_iterations)
+        self._draw = place // self.steps_per_cycle
         if place == 0 or not self._cycle:
             self._cycle = self._collect(number)
+            self._score_later_draws()
         items = self._cycle[place % self.steps_per_cycle]
+        self._use_draw(items)
         if number:
             self.record({"tokens_spared_by_sharing": self.sharing.saved()})  # in the step before this one
         self.streams.deal(items)
@@ -108,6 +113,26 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         if share < 1.0:
             self.reference.move(share)
             for item in (item for micro in self._cycle for item in micro):
+                item.logps.pop("ref_logp", None)
+
+    def _score_later_draws(self) -> None:
+        """What the old policy says of the rows in the draws to come; those of the first are scored as ever."""
+        if not is_seeded(self.parts.likelihood):
+            return
+        now, filled = self._draw, [item for micro in self._cycle for item in micro if item.rollouts]
+        with self.phase("score"):
+            for k in range(now + 1, self.args.num_iterations):
+                self._draw = k
+                for item in filled:
+                    item.logps[f"old_logp/{k}"], item.logps[f"old_entropy/{k}"] = self._logp(self.model, item)
+        self._draw = now
+
+    def _use_draw(self, items: Sequence[rows.MicroBatch]) -> None:
+        """Let the old policy's word on this draw be the one that counts; the reference's on the last draw is void."""
+        for item in items:
+            if f"old_logp/{self._draw}" in item.logps:
+                for name in ("old_logp", "old_entropy"):
+                    item.logps[name] = item.logps.pop(f"{name}/{self._draw}")
                 item.logps.pop("ref_logp", None)
 
     def _measure(self, items: Sequence[rows.MicroBatch]) -> dict[str, float]:
@@ -183,7 +208,9 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     def _rows(self, item: rows.MicroBatch, mask: Tensor) -> Rows:
         """Model inputs: one row per prompt where the model can and it pays, otherwise one row per completion."""
         prompts, answers = [r.prompt for r in item.rollouts], [r.tokens for r in item.rollouts]
-        return self.sharing.rows(prompts, answers, mask, self.accelerator.device)
+        draws = is_seeded(self.parts.likelihood)
+        seeds = [seed_of(r, self.args.seed, self._draw) for r in item.rollouts] if draws else []
+        return self.sharing.rows(prompts, answers, mask, self.accelerator.device, seeds)
 
     def _logp(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, Tensor]:
         training = model.training

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -55,9 +56,17 @@ class Sharing:
         self.tokens = {"given": 0, "computed": 0}
 
     def rows(
-        self, prompts: Sequence[Prompt], completions: Sequence[Sequence[int]], mask: Tensor, device: torch.device
+        self,
+        prompts: Sequence[Prompt],
+        completions: Sequence[Sequence[int]],
+        mask: Tensor,
+        device: torch.device,
+        seeds: Sequence[str] = (),
     ) -> Rows:
-        """One packed row where it pays, otherwise one padded row per completion."""
+        """One packed row where it pays, otherwise one padded row per completion.
+
+        `seeds`: one per row, for a likelihood that draws.
+        """
         if self.reason and not self._told:
             self._told = True
             self.tell(f"every completion encodes its prompt again: {self.reason}")
@@ -70,7 +79,8 @@ class Sharing:
         self.tokens["given"] += given
         self.tokens["computed"] += round(given / ratio) if pays else given
         layout = self._packed if pays else self._padded
-        return layout(prompts, completions, mask, device)
+        found = layout(prompts, completions, mask, device)
+        return replace(found, ask=replace(found.ask, seeds=tuple(seeds))) if seeds else found
 
     def saved(self) -> float:
         """Share of the tokens of one row per completion that sharing spared since the last call."""

@@ -14,6 +14,7 @@ from rlpost.models.scalar import with_score_head
 from rlpost.models.scorer import heads
 from rlpost.models.scorer.heads import Embedder, RewardHead, minilm_folder
 from rlpost.models.scorer.local import Local, fingerprint
+from rlpost.models.scorer.server import Server
 from rlpost.models.tiny import text
 from rlpost.types import Task
 from tests.models.openai_server import greedy
@@ -83,6 +84,28 @@ def test_choices_are_a_softmax_of_their_sums():
         pairs = rows(bundle, [prompt] * len(own), own)
         sums = torch.tensor([sum(direct_logp(bundle, *pair)) for pair in pairs], dtype=torch.float64)
         assert probs == pytest.approx((sums.exp() / sums.exp().sum()).tolist(), rel=1e-4)
+
+
+def test_choices_after_the_beginning_of_an_answer():
+    """First tokens that differ: a softmax of the next token's logits there. Else: of the sums, without stop token."""
+    bundle = text()
+    scorer = Local(model=lambda: bundle, cache=False, batch_size=2)
+    encode, begun = bundle.encoder.tokenizer, ["It is ", "Well, ", ""]
+    choices = [["yes", "no"], ["yes", "yet", "no"], ["12", "7"]]
+    prompts = ["Is it?", "Which?", "How many?"]
+    found = scorer.choice_probs(prompts, choices, begun=begun)
+    for prompt, start, own, probs in zip(prompts, begun, choices, found, strict=True):
+        ids = bundle.encoder.prompt(Task("t", [{"role": "user", "content": prompt}])).ids
+        ids = [*ids, *encode(start, add_special_tokens=False)["input_ids"]]
+        tokens = [encode(one, add_special_tokens=False)["input_ids"] for one in own]
+        whole = [t if len({one[0] for one in tokens}) < len(own) else t[:1] for t in tokens]
+        sums = torch.tensor([sum(direct_logp(bundle, ids, one)) for one in whole], dtype=torch.float64)
+        assert probs == pytest.approx((sums.exp() / sums.exp().sum()).tolist(), rel=1e-4)
+    for bad in (["a"], ["a", "a"], ["a", ""]):
+        with pytest.raises(DataError, match="no two or more choices that differ"):
+            scorer.choice_probs(["Is it?"], [bad], begun=[""])
+    with pytest.raises(ConfigError, match="the beginning of an answer"):
+        Server(base_url="http://localhost:1/v1", model="m").choice_probs(["a"], [["b", "c"]], begun=[""])
 
 
 def test_replies_are_greedy_in_order_and_draws_follow_the_seed():

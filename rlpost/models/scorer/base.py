@@ -1,7 +1,9 @@
 """What every second model offers, and what all of them share: order, caching by content, counts and times."""
 
 import base64
+import hashlib
 import math
+import os
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -10,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -18,6 +21,7 @@ from rlpost import ledger
 from rlpost.errors import ConfigError
 from rlpost.models.download import cache_dir
 from rlpost.models.scorer.cache import Cache, key_of
+from rlpost.types import Media
 
 # A prompt: messages, or one user turn as plain text; () is no prompt at all (plain language modelling).
 Chat = str | Sequence[Mapping[str, Any]]
@@ -64,8 +68,19 @@ class Scorer(Protocol):
         """The score of a reward model, higher is better."""
         ...
 
-    def choice_probs(self, prompts: Sequence[Chat], choices: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Per prompt a softmax over its choices' summed log-probabilities, each with its stop token."""
+    def choice_probs(
+        self,
+        prompts: Sequence[Chat],
+        choices: Sequence[Sequence[str]],
+        *,
+        media: Sequence[Sequence[Media]] | None = None,
+        begun: Sequence[str] | None = None,
+    ) -> list[list[float]]:
+        """Per prompt a softmax over its choices' summed log-probabilities, each a whole answer with its stop token.
+
+        With `media` (those of each prompt's placeholders) or `begun` (per prompt the answer so far) the choices
+        continue that answer and have no stop token. Where their first tokens differ the softmax is over those alone.
+        """
         ...
 
     def judge(
@@ -150,8 +165,17 @@ class Cached:
     ) -> list[str | None]:
         raise self._cannot("judge", "written replies")
 
-    def choice_probs(self, prompts: Sequence[Chat], choices: Sequence[Sequence[str]]) -> list[list[float]]:
-        """Per prompt a softmax over its choices' summed log-probabilities, each with its stop token."""
+    def choice_probs(
+        self,
+        prompts: Sequence[Chat],
+        choices: Sequence[Sequence[str]],
+        *,
+        media: Sequence[Sequence[Media]] | None = None,
+        begun: Sequence[str] | None = None,
+    ) -> list[list[float]]:
+        """Per prompt a softmax over its choices' summed log-probabilities, each a whole answer with its stop token."""
+        if media is not None or begun is not None:
+            raise self._cannot("choice_probs", "choices after images or after the beginning of an answer")
         pairs = [(prompt, choice) for prompt, own in zip(prompts, choices, strict=True) for choice in own]
         flat = iter(self.logp([prompt for prompt, _ in pairs], [choice for _, choice in pairs]))
         sums = [torch.tensor([math.fsum(next(flat)) for _ in own], dtype=torch.float64) for own in choices]
@@ -205,6 +229,18 @@ def messages(chat: Chat) -> list[dict[str, Any]]:
 def tail(chat: Chat, limit: int = 80) -> str:
     """The start of a prompt's last message, to name it."""
     return repr(str(messages(chat)[-1].get("content"))[:limit]) if chat else "an empty prompt"
+
+
+def shown(media: Sequence[Media]) -> list[Any]:
+    """Plain data that differs where media do: a file, when it was written and its window, or a digest of the frames."""
+    found = []
+    for one in media:
+        pixels = None if one.frames is None else np.ascontiguousarray(one.frames)
+        digest = None if pixels is None else hashlib.blake2b(pixels.tobytes(), digest_size=16).hexdigest()
+        shape = None if pixels is None else list(pixels.shape)
+        written = os.stat(one.path).st_mtime_ns if one.path and os.path.isfile(one.path) else 0
+        found.append([one.kind, one.path, written, digest, shape, one.fps, one.start_s, one.end_s, one.change])
+    return found
 
 
 def packed(vectors: Tensor) -> list[str]:

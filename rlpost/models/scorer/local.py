@@ -1,9 +1,11 @@
 """A language model of this process as a second model."""
 
 import hashlib
+import math
 import os
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,9 +17,9 @@ from rlpost.likelihood.causal import causal
 from rlpost.likelihood.scoring import Ask, Rows, teach, unwrap
 from rlpost.models.encode import Bundle, Encoder, completion_mask
 from rlpost.models.positions import position_ids
-from rlpost.models.scorer.base import Cached, Chat, Text, messages, no_reply, packed, tail, unit, unpacked
+from rlpost.models.scorer.base import Cached, Chat, Text, messages, no_reply, packed, shown, tail, unit, unpacked
 from rlpost.rollout.engine import Sampling, sample
-from rlpost.types import Prompt, Task
+from rlpost.types import Media, Prompt, Task
 
 
 class Local(Cached):
@@ -27,7 +29,8 @@ class Local(Cached):
 
     Edge cases: the cache knows the weights by their sums, so a folder that was trained on is another model. A prompt
     that does not fit the model's context gets no reply, and no log-probability: ModelError. `embed` is the mean state
-    of the text without a prompt, which is a weak embedding; `scorer=embedder` has a trained one. Text only.
+    of the text without a prompt, which is a weak embedding; `scorer=embedder` has a trained one. Images and videos are
+    shown in `choice_probs` alone, as the policy sees them.
     """
 
     kind = "a local language model"
@@ -64,6 +67,50 @@ class Local(Cached):
 
     def embed(self, texts: Sequence[str]) -> Float[Tensor, "N D"]:
         return unit(self.hidden([()] * len(texts), texts))
+
+    def choice_probs(
+        self,
+        prompts: Sequence[Chat],
+        choices: Sequence[Sequence[str]],
+        *,
+        media: Sequence[Sequence[Media]] | None = None,
+        begun: Sequence[str] | None = None,
+    ) -> list[list[float]]:
+        """Of choices that continue an answer: the model's next token among their first ones where these differ.
+
+        Otherwise a softmax over the summed log-probabilities of the choices' tokens. A choice is tokenised on its own.
+        Raises DataError for fewer than two choices, equal ones, or one without tokens.
+        """
+        if media is None and begun is None:
+            return super().choice_probs(prompts, choices)
+        encoder, pictures = self._ready().encoder, media or [()] * len(prompts)
+        asked = [
+            begun_answer(encoder, prompt, some, text)
+            for prompt, some, text in zip(prompts, pictures, begun or [""] * len(prompts), strict=True)
+        ]
+        tokens = [_choices(encoder, own, prompt) for own, prompt in zip(choices, prompts, strict=True)]
+        items = [[one.ids, shown(some), own] for one, some, own in zip(asked, pictures, tokens, strict=True)]
+
+        def compute(places: list[int]) -> list[list[float]]:
+            found: dict[int, Tensor] = {}
+            apart = [i for i in places if len({one[0] for one in tokens[i]}) == len(tokens[i])]
+            if apart:
+                logits = self._next([asked[i] for i in apart])
+                found |= {i: row[[one[0] for one in tokens[i]]] for i, row in zip(apart, logits, strict=True)}
+            for i in sorted(set(places) - set(apart)):
+                sums = self._logp([(asked[i], one) for one in tokens[i]])
+                found[i] = torch.tensor([math.fsum(one) for one in sums], dtype=torch.float64)
+            return [torch.softmax(found[i], 0).tolist() for i in places]
+
+        return self.through("choice_probs", items, {}, compute)
+
+    @torch.no_grad()
+    def _next(self, asked: Sequence[Prompt]) -> Float[Tensor, "N V"]:
+        """The logits behind each prompt, float64 on the CPU."""
+        _, inputs = self._inputs([(prompt, []) for prompt in asked])
+        with self._lock, self.meter.timed("choice_probs"):
+            found = self._ready().model(**inputs, use_cache=False, logits_to_keep=1).logits[:, -1]
+        return found.double().cpu()
 
     def judge(
         self, prompts: Sequence[Chat], *, max_tokens: int = 512, temperature: float = 0.0, seed: int = 0
@@ -149,6 +196,20 @@ def encoded(encoder: Encoder, prompt: Chat, completion: Text) -> tuple[Prompt, l
     if not tokens:
         raise DataError(f"a completion without tokens has nothing to score, after {tail(prompt)}")
     return encoder.prompt(task), tokens
+
+
+def begun_answer(encoder: Encoder, prompt: Chat, media: Sequence[Media], text: str) -> Prompt:
+    """The prompt with its media, followed by the beginning of an answer."""
+    found = encoder.prompt(replace(task_of(prompt), media=tuple(media)))
+    more = list(encoder.tokenizer(text, add_special_tokens=False)["input_ids"])
+    return replace(found, ids=[*found.ids, *more], kinds=[*found.kinds, *([0] * len(more))])
+
+
+def _choices(encoder: Encoder, choices: Sequence[str], prompt: Chat) -> list[list[int]]:
+    tokens = [list(encoder.tokenizer(one, add_special_tokens=False)["input_ids"]) for one in choices]
+    if len(tokens) < 2 or not all(tokens) or len({tuple(one) for one in tokens}) < len(tokens):
+        raise DataError(f"{list(choices)} are no two or more choices that differ as tokens, after {tail(prompt)}")
+    return tokens
 
 
 def fingerprint(model: Any) -> str:

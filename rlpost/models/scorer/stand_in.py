@@ -12,8 +12,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlpost.errors import ConfigError
-from rlpost.models.scorer.base import Cached, Chat, Text, messages, unit
+from rlpost.models.scorer.base import Cached, Chat, Text, messages, shown, unit
 from rlpost.models.scorer.cache import key_of
+from rlpost.types import Media
 
 log = logging.getLogger("rlpost")
 
@@ -63,6 +64,28 @@ class StandIn(Cached):
     def scalar(self, prompts: Sequence[Chat], completions: Sequence[Text]) -> list[float]:
         items = [[messages(p), _tokens(c)] for p, c in zip(prompts, completions, strict=True)]
         return self.through("scalar", items, {}, lambda at: [4 * self._draw("scalar", items[i]) - 2 for i in at])
+
+    def choice_probs(
+        self,
+        prompts: Sequence[Chat],
+        choices: Sequence[Sequence[str]],
+        *,
+        media: Sequence[Sequence[Media]] | None = None,
+        begun: Sequence[str] | None = None,
+    ) -> list[list[float]]:
+        if media is None and begun is None:
+            return super().choice_probs(prompts, choices)
+        seen = [shown(one) for one in media or [()] * len(prompts)]
+        items = [
+            [messages(prompt), pictures, text, list(own)]
+            for prompt, pictures, text, own in zip(prompts, seen, begun or [""] * len(prompts), choices, strict=True)
+        ]
+
+        def compute(places: list[int]) -> list[list[float]]:
+            sizes = [[4 * self._draw("choice", *items[i][:3], choice) for choice in items[i][3]] for i in places]
+            return [torch.softmax(torch.tensor(one, dtype=torch.float64), 0).tolist() for one in sizes]
+
+        return self.through("choice_probs", items, {}, compute)
 
     def judge(
         self, prompts: Sequence[Chat], *, max_tokens: int = 512, temperature: float = 0.0, seed: int = 0
