@@ -176,3 +176,27 @@ def _counts(text: str) -> list[int]:
         return [int(part) for part in text.split(",") if part]
     except ValueError as fault:
         raise ConfigError(f"--k {text} must be whole numbers, such as --k 1,4") from fault
+
+
+@app.command("export", help="Write a trained model as a transformers folder, and prove it.", context_settings=HELP)
+def export_(
+    run: Path = typer.Argument(..., metavar="RUN", help="The folder of a run."),
+    to: str = typer.Option(
+        "hf", "--to", metavar="hf|merged", help="hf: what was trained; merged: adapters in their base."
+    ),
+    out: Path = typer.Option(None, "--out", metavar="DIR", help="Where to (default: RUN/export-hf or -merged)."),
+    checkpoint: str = typer.Option(
+        None, "--checkpoint", metavar="STEP", help="A checkpoint instead of the final model."
+    ),
+    dtype: str = typer.Option(None, "--dtype", metavar="float32|bfloat16|float16", help="Of merged weights."),
+    verify: bool = typer.Option(False, "--verify", help="Prove that it is the model that was trained; exit 8 if not."),
+    push: str = typer.Option(None, "--push", metavar="REPO", help="Upload it to the hub, as a private repository."),
+) -> None:
+    from rlpost.execute import exit_code
+
+    def work() -> None:
+        from rlpost.export import command
+
+        command.run(run, to=to, out=out, checkpoint=checkpoint, dtype=dtype, repo=push, check=verify)
+
+    raise typer.Exit(exit_code(work, "export"))

@@ -24,7 +24,7 @@ def completion(of: Task, score: float | None, tokens: int = 3) -> Rollout:
 
 
 def folder(path: Path, scores: dict[str, list], *, verb: str = "grpo", when: str = "after", ended: bool = True, **tree):
-    """A run with these scores per task. `tree` holds keys of the configuration, `question`, and steps (tokens, reward)."""
+    """A run with these scores per task. `tree` holds keys of the configuration, `question`, and steps."""
     question, steps = tree.pop("question", ""), tree.pop("steps", [])
     base = {"seed": 0, "trainer": {"lr": 1e-5, "note": "a  # b"}, "objective": {"clip": 0.2}}
     run = RunFolder.create(Config(verb, {**base, **tree, "run": {"dir": str(path)}}, ORIGIN, {}, []))
