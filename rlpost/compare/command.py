@@ -117,6 +117,7 @@ def _measure(found: Comparison, unpaired: bool) -> None:
         return
     if not tasks:
         whose = "; ".join(f"{run.name} has {len(run.tasks)}, such as {next(iter(run.tasks))}" for run in found.runs)
+        whose = f"all {len(changed)} ids in common ask something else, such as {changed[0]}" if changed else whose
         raise DataError(
             f"the runs share no task ({whose}), so that no difference can be paired; evaluate them on the same tasks, "
             "or compare unpaired means with --unpaired"

@@ -109,7 +109,8 @@ def weights_differ(base: dict[str, str], made: dict[str, str], source: Source, d
     changed = len(made) - len(same)
     if changed:
         return Check("differs from the base", True, f"{changed} of {len(made)} tensors differ")
-    why = f"its adapter changes nothing that {dtype} can hold" if source.adapter else "training changed nothing"
+    lost = "" if dtype == "float32" else f" that {dtype} can hold"
+    why = f"its adapter changes nothing{lost}" if source.adapter else "training changed nothing"
     name = "merged equals base" if source.adapter else "the weights equal the base's"
     return Check(
         "differs from the base",

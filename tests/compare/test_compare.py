@@ -37,7 +37,9 @@ def test_tasks_that_share_only_their_id_are_no_pairs(tmp_path):
     folder(tmp_path / "one", ONE)
     folder(tmp_path / "two", {"a": [1.0, 1.0]}, question="another question")
     paths = [tmp_path / "one", tmp_path / "two"]
-    with pytest.raises(DataError, match=r"share no task .*--unpaired"):
+    with pytest.raises(
+        DataError, match=r"share no task \(all 1 ids in common ask something else, such as a\).*--unpaired"
+    ):
         command.compare(paths)
     found = command.compare(paths, unpaired=True)
     assert found.pairing.startswith("Unpaired")

@@ -1,9 +1,11 @@
 """The chat template's round trip, think tags that are there once, and whether the stop token was ever taught."""
 
 import json
+from dataclasses import replace
 
 import torch
 
+from rlpost.config import build, compose
 from rlpost.export import verify, words
 from rlpost.export.source import Source
 from rlpost.export.verify import Sample
@@ -102,3 +104,16 @@ def test_greedy_logits_are_of_the_answer():
     verify.observe(bundle.model, bundle, [sample])
     assert sample.logits.shape == (len(sample.answer), len(bundle.encoder.tokenizer))
     assert sample.logits.argmax(-1).tolist() == sample.answer
+
+
+def test_endings_of_sampled_rows_are_those_that_stopped(tmp_path):
+    bundle = tiny.text()
+    tree = compose("grpo", ["dataset.train_size=8"]).tree
+    task = build(tree["dataset"])("train")[1]
+    rows = [
+        (1, "12", "eos", {"task": task.id}),
+        (1, "13", "length", {"task": task.id}),
+        (1, "14", "eos", {"task": "gone"}),
+    ]
+    found = words.endings(replace(grpo(tmp_path, rows), tree=tree), bundle)
+    assert found == [words.Ending(bundle.encoder.prompt(task), bundle.encoder.completion(task, "12").tokens)]
