@@ -134,3 +134,69 @@ def _report(folder: Path) -> None:
     from rlpost.run.folder import RunFolder
 
     print(RunFolder.open(folder).report())
+
+
+@app.command("compare", help="Compare runs: paired intervals, what differs, curves over tokens.", context_settings=HELP)
+def compare_(
+    runs: list[Path] = typer.Argument(..., metavar="RUN", help="Run folders; the first is the baseline."),
+    at: str = typer.Option(None, "--at", metavar="before|after|eval", help="Which measurement of the runs."),
+    k: str = typer.Option("", "--k", metavar="1,4", help="Completions of avg@k and pass@k (default: 1 and all)."),
+    score: str = typer.Option(None, "--score", help="The reward that counts (default: what the runs counted)."),
+    threshold: float = typer.Option(None, "--threshold", help="From which score on a completion is right."),
+    by: str = typer.Option("", "--by", metavar="KEY,KEY", help="Runs that differ in these keys only are one arm: seed"),
+    unpaired: bool = typer.Option(False, "--unpaired", help="Compare means over different tasks."),
+    out: Path = typer.Option(Path("compare.html"), "--out", help="The page that is written."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+) -> None:
+    from rlpost.compare import command
+    from rlpost.execute import exit_code
+
+    raise typer.Exit(
+        exit_code(
+            lambda: command.run(
+                runs,
+                at=at,
+                ks=_counts(k),
+                score=score,
+                threshold=threshold,
+                by=[key for key in by.split(",") if key],
+                unpaired=unpaired,
+                out=out,
+                as_json=as_json,
+            ),
+            "compare",
+        )
+    )
+
+
+def _counts(text: str) -> list[int]:
+    from rlpost.errors import ConfigError
+
+    try:
+        return [int(part) for part in text.split(",") if part]
+    except ValueError as fault:
+        raise ConfigError(f"--k {text} must be whole numbers, such as --k 1,4") from fault
+
+
+@app.command("export", help="Write a trained model as a transformers folder, and prove it.", context_settings=HELP)
+def export_(
+    run: Path = typer.Argument(..., metavar="RUN", help="The folder of a run."),
+    to: str = typer.Option(
+        "hf", "--to", metavar="hf|merged", help="hf: what was trained; merged: adapters in their base."
+    ),
+    out: Path = typer.Option(None, "--out", metavar="DIR", help="Where to (default: RUN/export-hf or -merged)."),
+    checkpoint: str = typer.Option(
+        None, "--checkpoint", metavar="STEP", help="A checkpoint instead of the final model."
+    ),
+    dtype: str = typer.Option(None, "--dtype", metavar="float32|bfloat16|float16", help="Of merged weights."),
+    verify: bool = typer.Option(False, "--verify", help="Prove that it is the model that was trained; exit 8 if not."),
+    push: str = typer.Option(None, "--push", metavar="REPO", help="Upload it to the hub, as a private repository."),
+) -> None:
+    from rlpost.execute import exit_code
+
+    def work() -> None:
+        from rlpost.export import command
+
+        command.run(run, to=to, out=out, checkpoint=checkpoint, dtype=dtype, repo=push, check=verify)
+
+    raise typer.Exit(exit_code(work, "export"))

@@ -19,6 +19,7 @@ from rlpost.likelihood.scoring import teach
 from rlpost.masked import row_sum
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, start_from, with_adapter
+from rlpost.run.evaluations import note_data
 from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
 from rlpost.trainers.arguments import epochs_to_steps, training_arguments, world_size
@@ -125,6 +126,7 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
     tasks = paired(build(cfg.tree["dataset"])("train"))
+    note_data(folder, tasks)
     bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     bundle.model = with_adapter(bundle.model, cfg.tree.get("peft"))
     trainer = Dpo(bundle, cfg, arguments(cfg, folder, len(tasks)), tasks)
@@ -133,7 +135,7 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     measures = [
         HeldOutLoss(trainer, rows),
         HeldOutPairs(trainer, rows, only="after"),  # before, policy and reference are equal: every margin is 0
-        HeldOut(cfg, bundle, assemble.reward_stack(cfg.tree), assemble.sampling(cfg.tree["rollout"])),
+        HeldOut(cfg, bundle, assemble.reward_stack(cfg.tree), assemble.sampling(cfg.tree["rollout"]), folder),
     ]
     return fit(trainer, cfg, folder, "DPO", begin=begin, measures=measures)
 

@@ -16,7 +16,7 @@ from rlpost.errors import ConfigError, DataError, GateError, RewardError
 from rlpost.evaluation import answer
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import start_from
-from rlpost.run import files
+from rlpost.run import evaluations, files
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import progress
 from rlpost.run.tables import Interval, interval, table
@@ -70,6 +70,8 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     }
     if folder.writes:
         folder.rollouts(records.scored_records(rollouts, stack))
+        how = evaluations.sampled(assemble.sampling(cfg.tree["rollout"]), result["num_generations"])
+        evaluations.save(folder, rollouts, "eval", **counted(cfg.tree["metric"]), **how)
         per_task = [{"task": t.id, "tags": list(t.tags), **_of(found, t.id)} for t in tasks]
         files.write_json(folder.path / "eval.json", files.plain({**_named(result), "per_task": per_task}), folder.safe)
         _show(result, len(tasks))
@@ -150,6 +152,13 @@ def reward_means(rollouts: Sequence[Rollout], stack: RewardStack) -> dict[str, f
         if len(there):
             means[name] = float(there.mean())
     return means
+
+
+def counted(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores and the threshold that the metrics count; the first metric that has the knob says it."""
+    score = next((node["score"] for node in metrics.values() if node.get("score") is not None), "correct")
+    threshold = next((node["threshold"] for node in metrics.values() if node.get("threshold") is not None), 1.0)
+    return {"scores": [score] if isinstance(score, str) else list(score), "threshold": float(threshold)}
 
 
 def check_gate(gate: Mapping[str, Any], shown: Mapping[str, Interval]) -> None:

@@ -22,6 +22,7 @@ from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, start_from, with_adapter
 from rlpost.models.teacher import Teacher
 from rlpost.run import checkpoint
+from rlpost.run.evaluations import note_data
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import progress
 from rlpost.schedule import bind
@@ -284,11 +285,12 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
     tasks = build(cfg.tree["dataset"])("train")
+    note_data(folder, tasks)
     bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     parts = Parts(cfg, tasks)
     bundle.model = with_adapter(bundle.model, cfg.tree.get("peft"))
     args = _arguments(cfg, folder, parts, len(tasks))
-    held_out = HeldOut(cfg, bundle, parts.stack, parts.sampling)
+    held_out = HeldOut(cfg, bundle, parts.stack, parts.sampling, folder)
     resume = newest_checkpoint(cfg, folder)
     if not resume and hasattr(parts.curriculum, "prepare"):  # a checkpoint holds what it found
         parts.curriculum.prepare(bundle.model, bundle.encoder)

@@ -7,6 +7,8 @@ from rlpost.config import Config, build
 from rlpost.evaluation import Accuracy, accuracy, answer
 from rlpost.models.encode import Bundle
 from rlpost.rollout.engine import Sampling
+from rlpost.run import evaluations
+from rlpost.run.folder import RunFolder
 from rlpost.run.progress import Progress
 from rlpost.run.tables import Interval, paired
 from rlpost.stack import RewardStack
@@ -15,7 +17,8 @@ from rlpost.stack import RewardStack
 class HeldOut:
     """Measures `evaluation.tasks` tasks of a split; nothing when that number is 0 or none of the scores is there."""
 
-    def __init__(self, cfg: Config, bundle: Bundle, stack: RewardStack, sampling: Sampling):
+    def __init__(self, cfg: Config, bundle: Bundle, stack: RewardStack, sampling: Sampling, folder: RunFolder):
+        self.folder = folder
         self.node = cfg.tree.get("evaluation") or {}
         self.bundle, self.stack, self.seed = bundle, stack, int(cfg.tree["seed"])
         self.scores = [name for name in self.node.get("scores", []) if name in stack.names]
@@ -36,7 +39,10 @@ class HeldOut:
             bar.say(f"held-out accuracy is not measured: none of {self.scores} applies to the tasks of the test split")
             self.tasks = []
             return
-        found = self.found[when] = accuracy(rollouts, self.scores, threshold=float(self.node.get("threshold", 1.0)))
+        threshold = float(self.node.get("threshold", 1.0))
+        how = evaluations.sampled(self.sampling, n)
+        evaluations.save(self.folder, rollouts, when, scores=self.scores, threshold=threshold, **how)
+        found = self.found[when] = accuracy(rollouts, self.scores, threshold=threshold)
         bar.say(
             f"held-out pass@1 {when}: {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] on {len(self.tasks)} tasks"
         )

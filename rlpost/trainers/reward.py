@@ -19,6 +19,7 @@ from rlpost.models.encode import Bundle
 from rlpost.models.positions import position_ids
 from rlpost.models.roles import start_from, with_adapter
 from rlpost.models.scalar import score_adapter, with_score_head
+from rlpost.run.evaluations import note_data
 from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
 from rlpost.trainers.arguments import epochs_to_steps, training_arguments, world_size
@@ -106,6 +107,7 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
     tasks = paired(build(cfg.tree["dataset"])("train"))
+    note_data(folder, tasks)
     bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     bundle.model = with_score_head(bundle, seed=cfg.tree["seed"])
     bundle.model = with_adapter(bundle.model, score_adapter(cfg.tree.get("peft")))

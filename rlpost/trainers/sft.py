@@ -16,6 +16,7 @@ from rlpost.config import Config, build
 from rlpost.likelihood.scoring import teach
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, start_from, with_adapter
+from rlpost.run.evaluations import note_data
 from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
 from rlpost.trainers.arguments import epochs_to_steps, training_arguments, world_size
@@ -91,13 +92,14 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
     tasks = demonstrated(build(cfg.tree["dataset"])("train"))
+    note_data(folder, tasks)
     bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     bundle.model = with_adapter(bundle.model, cfg.tree.get("peft"))
     trainer = Sft(bundle, cfg, arguments(cfg, folder, len(tasks)), tasks)
     test = held_out_tasks(cfg)
     measures = [
         HeldOutLoss(trainer, trainer.encoded(test, cfg) if test else None),
-        HeldOut(cfg, bundle, assemble.reward_stack(cfg.tree), assemble.sampling(cfg.tree["rollout"])),
+        HeldOut(cfg, bundle, assemble.reward_stack(cfg.tree), assemble.sampling(cfg.tree["rollout"]), folder),
     ]
     return fit(trainer, cfg, folder, "SFT", begin=begin, measures=measures)
 

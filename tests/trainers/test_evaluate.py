@@ -4,9 +4,11 @@ import json
 
 import pytest
 
+from rlpost.compare.statistics import per_task
 from rlpost.config import build, compose
 from rlpost.errors import ConfigError, GateError
 from rlpost.metric.solved import avg_at_k, pass_at_k
+from rlpost.run import evaluations
 from rlpost.run.folder import RunFolder
 from rlpost.run.tables import Interval, interval
 from rlpost.trainers import evaluate
@@ -72,6 +74,10 @@ def test_the_verb_writes_what_it_measured_and_repeats_itself(tmp_path):
         written = json.loads((folder.path / "eval.json").read_text())
         assert written["metrics"] == result["metrics"] and len(written["per_task"]) == result["tasks"] == 4
         found.append([(line["task"], line["text"], line["reward"]) for line in folder.completions()])
+        again = per_task(evaluations.load(folder.path, "eval"), ["correct"], 1.0, [2])
+        listed = {line["task"]: line for line in written["per_task"]}
+        assert all(listed[task][name] == value for task, values in again.items() for name, value in values.items())
+        assert len(again) == 4
     assert found[0] == found[1] and len(found[0]) == 8
     cfg = compose("eval", ["model=tiny", "debug=smoke", "gate={pass@2:0.9}", f"run.dir={tmp_path / 'gate'}"])
     with pytest.raises(GateError):
