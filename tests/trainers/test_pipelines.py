@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from rlpost import catalogue, explain, pipeline
-from rlpost.config import Config, check, compose
+from rlpost.config import Config
 from rlpost.run.folder import RunFolder
 from rlpost.stages import TRAINING, plan
 
@@ -36,7 +36,7 @@ def small(name: str) -> dict:
     given = {verb: ["evaluation.tasks=0"] for verb in TRAINING} | {"sample": []}
     for verb in HALVED.get(name, []):
         given[verb] = [*given[verb], HALF]
-    return {"with": {"all": SMALL, **given}, "stages": cut(tree["stages"])}
+    return {"with": {"all": SMALL, **given}, "stages": cut(tree["stages"]), "table": tree["table"]}
 
 
 def test_the_pipelines_are_found():
@@ -47,7 +47,9 @@ def test_the_pipelines_are_found():
 def test_two_steps_of_every_stage(name, tmp_path):
     tree = small(name)
     cfg = Config("run", {"seed": 0, "run": {"dir": str(tmp_path / "p")}, "pipeline": tree}, {}, {}, [])
-    pipeline.run(cfg, RunFolder.create(cfg))
+    found = pipeline.run(cfg, RunFolder.create(cfg))
+    for row in (row for part in found["tables"] for row in part["rows"]):
+        assert "–" not in row or row[0] == "round 3", row  # two of three rounds have run
     for stage in plan(tree):
         folder = tmp_path.joinpath("p", *stage.path)
         assert json.loads((folder / "done.json").read_text())["status"] == "ok"
@@ -59,11 +61,10 @@ def test_two_steps_of_every_stage(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_it_says_what_it_is_and_passes_the_check(name):
+def test_it_says_what_it_is(name):
     about = METHODS[name]["about"]
     assert set(about) == {"title", "paper", "claim", "assumed"}
     assert all(isinstance(text, str) and text.strip() for text in about.values())
-    check(compose("run", [f"pipeline={name}"]))
     listed = {row["name"]: row for row in json.loads(explain.listing(None, None, True, None))}
     assert listed[name] == {"name": name, "command": f"run pipeline={name}", **about}
     text = explain.explain(name, False, None)
