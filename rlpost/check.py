@@ -6,6 +6,7 @@ from rlpost import catalogue
 from rlpost.checks.annotation import wrong
 from rlpost.checks.likelihood import likelihood_faults
 from rlpost.checks.node import Place, node_faults
+from rlpost.checks.stage import stage_faults
 from rlpost.checks.stream import stream_faults
 from rlpost.checks.trainer import batch_faults, trainer_faults
 from rlpost.config import Config
@@ -18,12 +19,13 @@ TYPES = {
     "run.name": "str | None",
     "run.report": "bool",
     "resume": "str | None",
+    "built_from": "str | list[str] | None",
     "kernels.prefix": "Literal['auto', 'on', 'off'] | bool | None",  # YAML reads a bare on and off as true and false
     "kernels.completions_at_once": "int | None",
 }
 PLAIN = ("launch", "logger", "pipeline")
 FREE = ("about", "schedules", "models")
-MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference", "replay")
+MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference", "replay", "build")
 
 
 def faults(cfg: Config) -> list[str]:
@@ -36,7 +38,7 @@ def faults(cfg: Config) -> list[str]:
         found += node_faults(node, Place(f"schedules.{name}", "schedules", cfg.command))
     for role, node in (cfg.tree.get("models") or {}).items():
         found += node_faults(node, Place(f"models.{role}", catalogue.ROLES, cfg.command))
-    found += _role_faults(cfg.tree) + _span_faults(cfg.tree) + _teacher_faults(cfg.tree)
+    found += _role_faults(cfg.tree) + _span_faults(cfg.tree) + _teacher_faults(cfg.tree) + stage_faults(cfg.tree)
     found += likelihood_faults(cfg.command, cfg.tree)
     if cfg.command == "run":
         from rlpost.pipeline import faults as pipeline_faults

@@ -24,6 +24,7 @@ from rlpost.now import now
 from rlpost.run import checkpoint
 from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
+from rlpost.trainers import moments
 from rlpost.trainers.sharing import is_sharded
 
 STATE_FILE = "rlpost.pt"
@@ -68,8 +69,8 @@ class OwnStep:
     ) -> None:
         """Give the trainer its run folder; call once after construction and before `train`.
 
-        `own` are the keys of `trainer` that are rlpost's: `keep_checkpoints`, `max_minutes`. `limits` are
-        the shares of rows, by kind, above which the ledger ends the run.
+        `own` are the keys of `trainer` that are rlpost's: `keep_checkpoints`, `max_minutes`, `optimizer_from`. `limits`
+        are the shares of rows, by kind, above which the ledger ends the run.
         """
         self.folder = folder
         folder.rescue = self._rescue
@@ -89,6 +90,8 @@ class OwnStep:
         self.add_callback(_Sync())
         if self.max_minutes is not None:
             self.add_callback(_StopAfter(self, self.max_minutes))
+        if (own or {}).get("optimizer_from"):
+            self.add_callback(moments.GoOn(self, str((own or {})["optimizer_from"])))
         disable_progress_bar()
 
     def micro_batches(self, step: int) -> list[Any]:
