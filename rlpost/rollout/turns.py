@@ -9,6 +9,7 @@ from rlpost.environment.dialogue import Dialogue, dialogue
 from rlpost.environment.protocol import SOURCE, Environment, Episode, Observation
 from rlpost.errors import ConfigError
 from rlpost.rollout.context import Context
+from rlpost.rollout.evaluated import evaluated
 from rlpost.rollout.start import Start
 from rlpost.types import Rollout, Task
 
@@ -28,6 +29,7 @@ class _Talk:
     over: bool = False
 
 
+@evaluated
 def multi_turn(
     tasks: Sequence[Task],
     ctx: Context,

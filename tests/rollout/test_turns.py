@@ -1,5 +1,6 @@
 """Rollouts of several turns: rows, masks, who wrote what, limits and ends."""
 
+import functools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from rlpost.environment.protocol import Observation
 from rlpost.environment.tools import Tools
 from rlpost.errors import ConfigError
+from rlpost.rollout.evaluated import in_evaluation
+from rlpost.rollout.sample import sample
 from rlpost.rollout.turns import multi_turn
 from rlpost.types import Media
 from tests.rollout.scripted import ENCODER, EOS, context, ids, task
@@ -186,3 +189,11 @@ def test_tools_answer_within_the_row():
     assert (good.text, good.stop, good.info["environment_reward"]) == ("It is 4", "eos", 4.0)
     assert (bad.stop, bad.tokens, bad.info["environment_reward"]) == ("error", [*ids(hung), EOS], None)
     assert bad.info["tool_failures"] == 1 and good.info["tool_failures"] == 0
+
+
+def test_evaluation_answers_with_conversations():
+    """One row of each conversation, the last; a rollout that is not marked leaves evaluation to plain completions."""
+    env = Asks([reply("7")])
+    answers = in_evaluation(functools.partial(multi_turn, environment=env, rows="turn"))
+    assert answers is not None and [r.text for r in answers(TASKS, context(speaks, n=1))] == ["27", "27"]
+    assert in_evaluation(sample) is None and in_evaluation(functools.partial(sample)) is None
