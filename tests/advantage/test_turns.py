@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from rlpost.advantage.group import group_zscore
-from rlpost.advantage.turns import trajectory_zscore
+from rlpost.advantage.turns import keyed_zscore, trajectory_zscore, ui_s1
+from rlpost.errors import ConfigError
 
 NAN, W = float("nan"), torch.tensor([1.0])
 
@@ -31,3 +32,32 @@ def test_single_rows_are_grpo():
     rewards, group = table([1.0, 0.5, NAN, -2.0, 3.0, 1.0]), torch.tensor([0, 0, 0, 1, 1, 2])
     found = trajectory_zscore(rewards, W, group, torch.arange(6), torch.zeros(6).long(), epsilon=1e-4)
     assert torch.equal(found, group_zscore(rewards, W, group, epsilon=1e-4)) and found[2] == found[5] == 0
+
+
+def test_a_row_against_the_same_turn():
+    """Turn 0: 1 and 3, deviation sqrt(2); turn 1: a row alone; all of the group: 1, 3, 5 with mean 3, deviation 2."""
+    rewards, group, turn = table([1.0, 3.0, 5.0, NAN]), torch.zeros(4).long(), torch.tensor([0, 0, 1, 0])
+    trajectory = torch.tensor([0, 1, 0, 2])
+    h = 0.5**0.5
+    found = keyed_zscore(rewards, W, group, turn, trajectory, epsilon=0.0)
+    assert found[[0, 1, 3]].tolist() == pytest.approx([-h, h, 0.0], abs=1e-6)
+    assert keyed_zscore(rewards, W, group, turn, trajectory)[2] == 0
+    plain = keyed_zscore(rewards, W, group, turn, trajectory, keys=["group"])
+    assert torch.equal(plain, group_zscore(rewards, W, group)) and plain[2] > 0.9
+    with pytest.raises(ConfigError, match="no keys"):
+        keyed_zscore(rewards, W, group, turn, trajectory, keys=[])
+
+
+def test_two_judgements_of_a_step():
+    """Scores 1, 3, 5: -1, 0, 1 in the group. Returns of turn 0: 2 and 6, centred -2 and 2, z -h and h; turn 1: 0."""
+    names, group, turn = ("action_return", "action_score"), torch.zeros(3).long(), torch.tensor([0, 0, 1])
+    rewards, weights = torch.tensor([[2.0, 1.0], [6.0, 3.0], [9.0, 5.0]]), torch.tensor([0.5, 2.0])
+    h = 0.5**0.5
+    found = ui_s1(rewards, weights, names, group, turn)
+    assert found.tolist() == pytest.approx([-2 - h / 2, h / 2, 2.0], abs=1e-5)
+    centred = ui_s1(rewards, weights, names, group, turn, scale="mean")
+    assert centred.tolist() == pytest.approx([-4 - 1, 1.0, 4.0])
+    step_only = ui_s1(rewards, torch.tensor([1.0, 0.0]), names, group, turn, epsilon=1e-4)
+    torch.testing.assert_close(step_only, keyed_zscore(rewards[:, :1], W, group, turn, torch.zeros(3).long()))
+    with pytest.raises(ConfigError, match="'action_score'"):
+        ui_s1(rewards[:, :1], W, names[:1], group, turn)
