@@ -30,8 +30,9 @@ def gui(
 ) -> Sequence[Task]:
     """Goals on made-up screens with the expert's steps in the column `steps`: {screen, action, box, thought}.
 
-    Three to five steps: a click on an app, a scroll where the page lies below, a click on the page, on some a word to
-    write or a switch, and the end. Elements have other places on every screen. `size` is the width in pixels.
+    A trajectory has three to five steps, namely a click on an app, a scroll where the page lies below, a click on the
+    page, on some a word to write or a switch, and the end. Elements have other places on every screen. `size` is the
+    width in pixels.
 
     Edge cases: splits are drawn from different seeds, so that goals may return on other screens.
     """
