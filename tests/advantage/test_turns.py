@@ -16,7 +16,7 @@ def table(values: list[float]) -> torch.Tensor:
 
 def test_a_trajectory_counts_once():
     """Ends 1, 0, 1 of trajectories with 2, 1 and 3 rows: mean 2/3, deviation sqrt(1/3); group 5 has one of 2 and 4."""
-    rewards = table([9.0, 1.0, 0.0, 9.0, 9.0, 1.0, 2.0, 4.0])
+    rewards = table([9.0, 1.0, 0.0, -5.0, 7.0, 1.0, 2.0, 4.0])
     group = torch.tensor([3, 3, 3, 3, 3, 3, 5, 5])
     trajectory, index = torch.tensor([0, 0, 1, 2, 2, 2, 0, 1]), torch.tensor([0, 1, 0, 0, 1, 2, 0, 0])
     s, h = 3**0.5, 0.5**0.5
