@@ -4,7 +4,7 @@ Whoever has tools writes neither: a class with `reset` and typed methods becomes
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlpost.models.encode import Encoder
@@ -55,14 +55,3 @@ class Environment(Protocol):
     def reset(self, task: Task, encoder: Encoder) -> Episode:
         """A fresh episode of a task. Episodes of one step may run at the same time, each in a thread of its own."""
         ...
-
-
-@dataclass
-class Plain:
-    """The parts of an episode that most share: nothing to settle at the end."""
-
-    task: Task
-    info: dict[str, Any] = field(default_factory=dict)
-
-    def finish(self) -> None:
-        """Nothing is held."""

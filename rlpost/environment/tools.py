@@ -33,7 +33,8 @@ class Tools:
     one ends the episode with stop "tool"; a result longer than `max_characters` is cut.
 
     Edge cases: a call that raises, names no tool, or is no JSON is answered with {'error': ...}; all of these, and
-    killed calls, are counted in the ledger. Code that a model wrote belongs into the sandbox (environment.python).
+    killed calls, are counted in the ledger. A process of its own is no cage: a tool
+    that runs what a model wrote does so through rlpost.sandbox.
     """
 
     def __init__(
