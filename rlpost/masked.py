@@ -29,6 +29,11 @@ def dense(ids: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
     return torch.unique(ids, return_inverse=True)[1]
 
 
+def together(*ids: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
+    """One id per row, equal where all of the given ids are: groups within groups."""
+    return torch.unique(torch.stack(ids, dim=-1), dim=0, return_inverse=True)[1]
+
+
 def group_count(values: Float[Tensor, "N"], group: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
     """Number of non-NaN values in each row's group."""
     return _spread(_scatter((~torch.isnan(values)).to(values.dtype), group), group)
@@ -59,9 +64,17 @@ def leave_one_out_mean(values: Float[Tensor, "N"], group: Int[Tensor, "N"]) -> F
 def group_logmeanexp(values: Float[Tensor, "N"], group: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
     """log(mean(exp)) over the non-NaN values in each row's group, without overflow; 0 where a group has none."""
     there, count = ~torch.isnan(values), group_count(values, group)
-    top = _greatest(values.detach(), group)
+    top = group_max(values.detach(), group)
     total = group_sum(torch.where(there, torch.where(there, values - top, 0.0).exp(), 0.0), group)
     return top + torch.where(count > 0, total / count.clamp(min=1), 1.0).log()
+
+
+def group_max(values: Float[Tensor, "N"], group: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
+    """The greatest non-NaN value in each row's group; 0 where a group has none."""
+    ids = dense(group)
+    lowest = values.new_full((int(ids.max()) + 1 if len(ids) else 0,), -torch.inf)
+    found = lowest.scatter_reduce(0, ids, torch.nan_to_num(values, nan=-torch.inf), "amax")
+    return torch.nan_to_num(found, neginf=0.0)[ids]
 
 
 def batch_mean(values: Float[Tensor, "N"]) -> Float[Tensor, ""]:
@@ -77,14 +90,6 @@ def batch_std(values: Float[Tensor, "N"]) -> Float[Tensor, ""]:
 def _scatter(values: Tensor, group: Tensor) -> Tensor:
     ids = dense(group)
     return values.new_zeros(int(ids.max()) + 1 if len(ids) else 0).index_add(0, ids, values)
-
-
-def _greatest(values: Tensor, group: Tensor) -> Tensor:
-    """The greatest non-NaN value in each row's group; 0 where a group has none."""
-    ids = dense(group)
-    lowest = values.new_full((int(ids.max()) + 1 if len(ids) else 0,), -torch.inf)
-    found = lowest.scatter_reduce(0, ids, torch.nan_to_num(values, nan=-torch.inf), "amax")
-    return torch.nan_to_num(found, neginf=0.0)[ids]
 
 
 def _spread(per_group: Tensor, group: Tensor) -> Tensor:

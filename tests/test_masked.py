@@ -66,3 +66,11 @@ def test_groups_equal_loops(seed):
     rows = [[values[j].item() for j in range(9) if group[j] == group[i]] for i in range(9)]
     close(m.group_mean(values, group), [st.mean(r) for r in rows])
     close(m.group_std(values, group), [st.stdev(r) if len(r) > 1 else 0.0 for r in rows])
+
+
+def test_groups_within_groups():
+    """Equal where both ids are; the greatest value of a group leaves NaN out."""
+    found = m.together(torch.tensor([5, 5, 9, 9, 5]), torch.tensor([0, 1, 0, 0, 0]))
+    assert found.tolist() == [0, 1, 2, 2, 0]
+    close(m.group_max(V, GROUP), [6.0, 5.0, 6.0, 5.0, 6.0, 3.0])
+    assert m.group_max(torch.tensor([NAN, -2.0]), torch.tensor([0, 1])).tolist() == [0.0, -2.0]

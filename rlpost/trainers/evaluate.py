@@ -16,6 +16,7 @@ from rlpost.errors import ConfigError, DataError, GateError, RewardError
 from rlpost.evaluation import answer
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import start_from
+from rlpost.rollout.evaluated import in_evaluation
 from rlpost.run import evaluations, files
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import progress
@@ -52,7 +53,8 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     begin = time.monotonic()
     bundle, tasks, stack = prepare(cfg)
     metrics = {name: build(node) for name, node in (cfg.tree.get("metric") or {}).items()}
-    rollouts = completions(cfg, bundle, tasks, stack, "Evaluate")
+    collect = in_evaluation(build(cfg.tree["rollout"]))
+    rollouts = completions(cfg, bundle, tasks, stack, "Evaluate", collect)
     found = measure(rollouts, metrics)
     if not found:
         raise ConfigError("there is no metric: pick at least one, such as metric=[pass_at_k]")

@@ -7,6 +7,7 @@ from rlpost.config import Config, build
 from rlpost.evaluation import Accuracy, accuracy, answer
 from rlpost.models.encode import Bundle
 from rlpost.rollout.engine import Sampling
+from rlpost.rollout.evaluated import in_evaluation
 from rlpost.run import evaluations
 from rlpost.run.folder import RunFolder
 from rlpost.run.progress import Progress
@@ -27,6 +28,7 @@ class HeldOut:
             list(build(cfg.tree["dataset"])(self.node.get("split", "test")))[:wanted] if wanted and self.scores else []
         )
         self.sampling = replace(sampling, temperature=float(self.node.get("temperature", sampling.temperature)))
+        self.collect = in_evaluation(build(cfg.tree["rollout"])) if self.tasks else None
         self.found: dict[str, Accuracy] = {}
 
     def measure(self, when: str, bar: Progress) -> None:
@@ -34,7 +36,7 @@ class HeldOut:
         if not self.tasks:
             return
         n = int(self.node.get("num_generations", 1))
-        rollouts = answer(self.bundle, self.tasks, self.stack, self.sampling, n=n, seed=self.seed)
+        rollouts = answer(self.bundle, self.tasks, self.stack, self.sampling, n=n, seed=self.seed, collect=self.collect)
         if all(r.scores.get(name) is None for r in rollouts for name in self.scores):
             bar.say(f"held-out accuracy is not measured: none of {self.scores} applies to the tasks of the test split")
             self.tasks = []

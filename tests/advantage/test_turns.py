@@ -1,60 +1,63 @@
-"""Returns over turns, each turn centred for itself, and distilled rows against the first turn."""
+"""Credit over trajectories of several rows."""
 
 import pytest
 import torch
 
-from rlpost.advantage.turns import first_turn_baseline
+from rlpost.advantage.group import group_zscore
+from rlpost.advantage.turns import keyed_zscore, trajectory_zscore, ui_s1
+from rlpost.errors import ConfigError
 
-NAN = float("nan")
-
-
-def found(rows, gamma=0.5):
-    """Rows are (group, trajectory, turn, role, reward); rewards weigh 2."""
-    group, trajectory, turn = (torch.tensor([row[k] for row in rows]) for k in range(3))
-    rewards, role = torch.tensor([[row[4]] for row in rows]), tuple(row[3] for row in rows)
-    return first_turn_baseline(rewards, torch.tensor([2.0]), group, trajectory, turn, role, gamma=gamma).tolist()
+NAN, W = float("nan"), torch.tensor([1.0])
 
 
-def test_returns_are_centred_per_turn():
-    """Weighted: turn 0 has 2, 0, 0 with returns 2, 0 + .5 (2 + .5 * 1) = 1.25 and 0 + .5 * 0 = 0, mean 13/12.
-
-    Turn 1 has 2 + .5 * 1 = 2.5 and 0, mean 1.25; turn 2 one row. Distilled: 2 and 0 less (2 + 0 + 0) / 3.
-    """
-    rows = [
-        (0, 0, 0, "policy", 1.0), (0, 1, 0, "policy", 0.0), (0, 2, 0, "policy", 0.0),
-        (0, 1, 1, "revision", 1.0), (0, 1, 1, "distilled", 1.0),
-        (0, 2, 1, "revision", 0.0), (0, 2, 1, "distilled", 0.0), (0, 2, 1, "critique", NAN),
-        (0, 1, 2, "revision", 0.5),
-    ]  # fmt: skip
-    expected = [2 - 13 / 12, 1.25 - 13 / 12, -13 / 12, 1.25, 4 / 3, -1.25, -2 / 3, 0.0, 0.0]
-    assert found(rows) == pytest.approx(expected)
-    order = [5, 8, 2, 0, 7, 4, 1, 6, 3]
-    assert found([rows[i] for i in order]) == pytest.approx([expected[i] for i in order])
+def table(values: list[float]) -> torch.Tensor:
+    return torch.tensor(values)[:, None]
 
 
-def test_groups_do_not_mix_and_one_turn_is_the_centred_reward():
-    """Two groups, whose trajectories have the same numbers."""
-    rows = [(0, 0, 0, "policy", 1.0), (1, 0, 0, "policy", 3.0), (0, 1, 0, "policy", 0.0), (1, 1, 0, "policy", 2.0)]
-    assert found(rows) == pytest.approx([1.0, 1.0, -1.0, -1.0])
-    more = [*rows, (1, 1, 1, "revision", 4.0), (1, 1, 1, "distilled", 4.0)]
-    # R of the second group: 6, 4 + .5 * 8 = 8; distilled 8 - (6 + 4) / 2.
-    assert found(more) == pytest.approx([1.0, -1.0, -1.0, 1.0, 0.0, 3.0])
+def test_a_trajectory_counts_once():
+    """Ends 1, 0, 1 of trajectories with 2, 1 and 3 rows: mean 2/3, deviation sqrt(1/3); group 5 has one of 2 and 4."""
+    rewards = table([9.0, 1.0, 0.0, -5.0, 7.0, 1.0, 2.0, 4.0])
+    group = torch.tensor([3, 3, 3, 3, 3, 3, 5, 5])
+    trajectory, index = torch.tensor([0, 0, 1, 2, 2, 2, 0, 1]), torch.tensor([0, 1, 0, 0, 1, 2, 0, 0])
+    s, h = 3**0.5, 0.5**0.5
+    wanted = [s / 3, s / 3, -2 * s / 3, s / 3, s / 3, s / 3, -h, h]
+    found = trajectory_zscore(rewards, W, group, trajectory, index, epsilon=0.0)
+    assert found.tolist() == pytest.approx(wanted, abs=1e-6)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
+    shuffled = trajectory_zscore(rewards[order], W, group[order], trajectory[order], index[order], epsilon=0.0)
+    assert shuffled.tolist() == pytest.approx(found[order].tolist(), abs=1e-6)
 
 
-def test_a_turn_without_a_reward_counts_for_nothing():
-    rows = [
-        (0, 0, 0, "policy", NAN),
-        (0, 0, 1, "revision", 1.0),
-        (0, 0, 1, "distilled", 1.0),
-        (0, 1, 1, "revision", 0.0),
-    ]
-    assert found(rows) == pytest.approx([0.0, 1.0, 2.0, -1.0])
+def test_single_rows_are_grpo():
+    rewards, group = table([1.0, 0.5, NAN, -2.0, 3.0, 1.0]), torch.tensor([0, 0, 0, 1, 1, 2])
+    found = trajectory_zscore(rewards, W, group, torch.arange(6), torch.zeros(6).long(), epsilon=1e-4)
+    assert torch.equal(found, group_zscore(rewards, W, group, epsilon=1e-4)) and found[2] == found[5] == 0
 
 
-def test_a_turn_of_one_group_is_not_the_first_of_the_next():
-    """Turn 1 of group 0, with returns 0 and 2, beside the first turns of groups 1 and 2, with 8 and 4, 2 and 6."""
-    rows = [
-        (0, 0, 0, "policy", 0.0), (0, 1, 0, "policy", 0.0), (0, 0, 1, "revision", 0.0), (0, 1, 1, "revision", 1.0),
-        (1, 0, 0, "policy", 4.0), (1, 1, 0, "policy", 2.0), (2, 0, 0, "policy", 1.0), (2, 1, 0, "policy", 3.0),
-    ]  # fmt: skip
-    assert found(rows) == pytest.approx([-0.5, 0.5, -1.0, 1.0, 2.0, -2.0, -2.0, 2.0])
+def test_a_row_against_the_same_turn():
+    """Turn 0: 1 and 3, deviation sqrt(2); turn 1: a row alone; all of the group: 1, 3, 5 with mean 3, deviation 2."""
+    rewards, group, turn = table([1.0, 3.0, 5.0, NAN]), torch.zeros(4).long(), torch.tensor([0, 0, 1, 0])
+    trajectory = torch.tensor([0, 1, 0, 2])
+    h = 0.5**0.5
+    found = keyed_zscore(rewards, W, group, turn, trajectory, epsilon=0.0)
+    assert found[[0, 1, 3]].tolist() == pytest.approx([-h, h, 0.0], abs=1e-6)
+    assert keyed_zscore(rewards, W, group, turn, trajectory)[2] == 0
+    plain = keyed_zscore(rewards, W, group, turn, trajectory, keys=["group"])
+    assert torch.equal(plain, group_zscore(rewards, W, group)) and plain[2] > 0.9
+    with pytest.raises(ConfigError, match="no keys"):
+        keyed_zscore(rewards, W, group, turn, trajectory, keys=[])
+
+
+def test_two_judgements_of_a_step():
+    """Scores 1, 3, 5: -1, 0, 1 in the group. Returns of turn 0: 2 and 6, centred -2 and 2, z -h and h; turn 1: 0."""
+    names, group, turn = ("action_return", "action_score"), torch.zeros(3).long(), torch.tensor([0, 0, 1])
+    rewards, weights = torch.tensor([[2.0, 1.0], [6.0, 3.0], [9.0, 5.0]]), torch.tensor([0.5, 2.0])
+    h = 0.5**0.5
+    found = ui_s1(rewards, weights, names, group, turn)
+    assert found.tolist() == pytest.approx([-2 - h / 2, h / 2, 2.0], abs=1e-5)
+    centred = ui_s1(rewards, weights, names, group, turn, scale="mean")
+    assert centred.tolist() == pytest.approx([-4 - 1, 1.0, 4.0])
+    step_only = ui_s1(rewards, torch.tensor([1.0, 0.0]), names, group, turn, epsilon=1e-4)
+    torch.testing.assert_close(step_only, keyed_zscore(rewards[:, :1], W, group, turn, torch.zeros(3).long()))
+    with pytest.raises(ConfigError, match="'action_score'"):
+        ui_s1(rewards[:, :1], W, names[:1], group, turn)

@@ -1,0 +1,1 @@
+"""Environments: what answers a policy that speaks more than once. `protocol` says what one is."""
