@@ -6,10 +6,34 @@ from typing import Any
 from rlpost.config import build
 from rlpost.models.scorer.roles import Models
 from rlpost.rollout.engine import Sampling
+from rlpost.source import signature
 from rlpost.stack import Reward, RewardStack
 from rlpost.step import Coefficient, Method, Term, TokenWeight
 
 Tree = Mapping[str, Any]
+
+
+def with_states(tree: Tree) -> tuple[Tree, dict[str, Any]]:
+    """The tree with every copy of a schedule that remembers replaced by one object, and these objects by name.
+
+    Knobs name a schedule through an interpolation, which copies its node; what remembers must be shared instead.
+    """
+    nodes = {
+        name: node
+        for name, node in (tree.get("schedules") or {}).items()
+        if signature(str(node["_target_"])).kind == "class"
+    }
+    made = {name: build(dict(node)) for name, node in nodes.items()}
+
+    def shared(value: Any) -> Any:
+        for name, node in nodes.items():
+            if value == node:
+                return made[name]
+        if isinstance(value, Mapping):
+            return {key: shared(one) for key, one in value.items()}
+        return [shared(one) for one in value] if isinstance(value, list) else value
+
+    return shared(tree) if nodes else tree, made
 
 
 def reward_stack(tree: Tree) -> RewardStack:

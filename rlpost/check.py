@@ -5,6 +5,7 @@ from typing import Any
 from rlpost import catalogue
 from rlpost.checks.annotation import wrong
 from rlpost.checks.node import Place, node_faults
+from rlpost.checks.state import state_faults
 from rlpost.checks.stream import stream_faults
 from rlpost.checks.trainer import batch_faults, trainer_faults
 from rlpost.config import Config
@@ -35,6 +36,7 @@ def faults(cfg: Config) -> list[str]:
         found += node_faults(node, Place(f"schedules.{name}", "schedules", cfg.command))
     for role, node in (cfg.tree.get("models") or {}).items():
         found += node_faults(node, Place(f"models.{role}", catalogue.ROLES, cfg.command))
+    found += state_faults(cfg.tree, cfg.command)
     found += _role_faults(cfg.tree) + _span_faults(cfg.tree) + _teacher_faults(cfg.tree)
     if cfg.command == "run":
         from rlpost.pipeline import faults as pipeline_faults

@@ -202,6 +202,8 @@ def loss(
         # The parts of a step add up to its loss: together their counts make one.
         part = torch.tensor(1 / max(counts.micro_batches, 1))
         metrics[f"{term.name}/loss"] = Summed((coef * share).detach(), part)
+        if callable(term.coef):
+            metrics[f"{term.name}/mean"] = Summed(share.detach(), part)  # comparable while the coefficient changes
         if term in method.measured:
             metrics[f"{term.name}/coef"] = Summed(coef * part, part)
         for name, values in found.metrics.items():

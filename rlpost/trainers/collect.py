@@ -24,6 +24,7 @@ from rlpost.run.thumbnails import strip
 from rlpost.trainers import records
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.seams import gathered
+from rlpost.trainers.states import States
 from rlpost.trainers.streams import Streams
 from rlpost.types import Prompt, Rollout, Scored, Task
 
@@ -44,6 +45,7 @@ class Collects:
     prompt_stats: dict[str, Any]
     reference: Reference | None
     streams: Streams
+    states: States
     teacher: Teacher | None
     vllm: Any
     steps_per_cycle: Any
@@ -53,6 +55,7 @@ class Collects:
 
     def _collect(self, number: int) -> list[list[rows.MicroBatch]]:
         start = time.perf_counter()
+        self.record(self.states.tell())
         stack = self.parts.stack.at(number, self._progress(number))
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         mine, everyone = self._drawn(number, rank, ranks)
@@ -93,6 +96,7 @@ class Collects:
         self.parts.curriculum.observe(found, metrics)
         stack.observe(everything)
         self.streams.observe(found, metrics)
+        self.states.note(metrics)
         return cycle
 
     def _drawn(self, number: int, rank: int, ranks: int) -> tuple[list[Rollout], list[list[Rollout]]]:

@@ -32,6 +32,7 @@ from rlpost.trainers.heldout import HeldOut
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.seams import OwnStep, gathered
 from rlpost.trainers.sharing import Sharing, is_sharded
+from rlpost.trainers.states import States
 from rlpost.trainers.streams import Streams
 from rlpost.types import Prompt, Task, TokenBatch
 
@@ -57,7 +58,8 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         )
         self.encoder, self.tasks, self.parts, self.cfg = bundle.encoder, tasks, parts, cfg
         self.rng = random.Random(args.seed)
-        self.streams = Streams(self, cfg.tree, tasks, bundle.encoder)
+        self.streams = Streams(self, parts.tree, tasks, bundle.encoder)
+        self.states = States(parts, [stream.name for stream in self.streams.all], self.accelerator)
         reads = parts.reads | self.streams.reads()
         self.reference = Reference(self.model) if reads & REFERENCE else None
         teaches = "teacher_logp" in reads
@@ -131,7 +133,9 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     def micro_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
         """The loss of the rollouts of a micro-batch and of what the streams put beside them."""
         loss, metrics = self._rollout_loss(model, item) if item.rollouts else (self.idle(model), {})
-        return self.streams.add(model, item, loss, metrics)
+        loss, metrics = self.streams.add(model, item, loss, metrics)
+        self.states.note(metrics)
+        return loss, metrics
 
     def _rollout_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
         """Score the rows with the current policy and hand them to the pure step."""
@@ -200,11 +204,12 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     # --- what a checkpoint must remember ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict[str, Any]:
-        """What curricula, streams, rewards, picks and a moving reference remember, and rollouts still to train on."""
+        """What curricula, streams, schedules, rewards and a reference remember, and rollouts still to train on."""
         return {
             "curriculum": self.parts.curriculum.state_dict(),
             "reward": self.parts.stack.state_dict(),
             "streams": self.streams.state_dict(),
+            "states": self.states.state_dict(),
             "prompts": self.prompt_stats,
             "rng": _plain(self.rng.getstate()),
             "reference": self.reference.state() if self.reference else [],
@@ -216,6 +221,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         self.parts.curriculum.load_state_dict(state["curriculum"])
         self.parts.stack.load_state_dict(state.get("reward", {}))
         self.streams.load_state_dict(state["streams"])
+        self.states.load_state_dict(state.get("states", {}))
         self.prompt_stats = dict(state["prompts"])
         if self.reference:
             self.reference.load_state(state.get("reference", []))
