@@ -5,6 +5,7 @@ from typing import Any
 from rlpost import catalogue
 from rlpost.checks.annotation import wrong
 from rlpost.checks.node import Place, node_faults
+from rlpost.checks.stage import stage_faults
 from rlpost.checks.state import state_faults
 from rlpost.checks.stream import stream_faults
 from rlpost.checks.trainer import batch_faults, trainer_faults
@@ -18,12 +19,13 @@ TYPES = {
     "run.name": "str | None",
     "run.report": "bool",
     "resume": "str | None",
+    "built_from": "str | list[str] | None",
     "kernels.prefix": "Literal['auto', 'on', 'off'] | bool | None",  # YAML reads a bare on and off as true and false
     "kernels.completions_at_once": "int | None",
 }
 PLAIN = ("launch", "logger", "pipeline")
 FREE = ("about", "schedules", "models")
-MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference")
+MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference", "build")
 
 
 def faults(cfg: Config) -> list[str]:
@@ -36,7 +38,7 @@ def faults(cfg: Config) -> list[str]:
         found += node_faults(node, Place(f"schedules.{name}", "schedules", cfg.command))
     for role, node in (cfg.tree.get("models") or {}).items():
         found += node_faults(node, Place(f"models.{role}", catalogue.ROLES, cfg.command))
-    found += state_faults(cfg.tree, cfg.command)
+    found += state_faults(cfg.tree, cfg.command) + stage_faults(cfg.tree)
     found += _role_faults(cfg.tree) + _span_faults(cfg.tree) + _teacher_faults(cfg.tree)
     if cfg.command == "run":
         from rlpost.pipeline import faults as pipeline_faults

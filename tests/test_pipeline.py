@@ -205,6 +205,115 @@ def test_times_goes_on_from_its_own_model_of_the_round_before():
     ]
 
 
+ALTERNATING = {
+    "stages": [
+        {"name": "verifier", "run": "grpo"},  # alone first
+        {
+            "name": "loop",
+            "times": 2,
+            "stages": [
+                {
+                    "name": "generator",
+                    "run": "grpo",
+                    "times": 2,
+                    "keep": ["optimizer"],
+                    "models.verifier": "verifier",
+                    "models.reference": "generator~1",
+                },
+                {
+                    "name": "verifier",
+                    "run": "grpo",
+                    "init": "verifier",
+                    "keep": ["optimizer"],
+                    "data": {"from": ["generator", "generator~1"], "build": "best_of_group"},
+                },
+            ],
+        },
+    ]
+}
+
+
+def test_two_policies_alternate_and_each_keeps_its_own_optimizer():
+    stages = pipeline.plan(ALTERNATING)
+
+    def short(path):
+        return "/".join(path or ())
+
+    found = [
+        (s.label, short(s.init), short(s.optimizer), [(r, short(m.path)) for r, m in s.models], list(map(short, s.built_from)))
+        for s in stages
+    ]  # fmt: skip
+    one, two = "loop-1/generator-1", "loop-1/generator-2"
+    three, four = "loop-2/generator-1", "loop-2/generator-2"
+    assert found == [
+        ("verifier", "", "", [], []),
+        (one, "", "", [("verifier", "verifier")], []),
+        (two, one, one, [("verifier", "verifier")], []),
+        ("loop-1/verifier", "verifier", "verifier", [], [two, one]),
+        (three, two, two, [("verifier", "loop-1/verifier"), ("reference", one)], []),
+        (four, three, three, [("verifier", "loop-1/verifier"), ("reference", two)], []),
+        ("loop-2/verifier", "loop-1/verifier", "loop-1/verifier", [], [four, three]),
+    ]
+
+
+def test_a_round_goes_on_from_what_ran_last():
+    """In the first round neither the stage named by init nor the completions are there: what is picked counts."""
+    loop = [
+        {"name": "answers", "run": "sample", "init": "dpo"},
+        {"name": "rl", "run": "grpo", "init": "dpo", "data": {"from": "rl", "build": "best_of_group"}},
+        {"name": "dpo", "run": "dpo", "init": "rl", "data": {"from": "answers", "build": "best_of_group"}},
+    ]
+    stages = pipeline.plan({"stages": [{"name": "loop", "times": 2, "stages": loop}]})
+    assert [(s.label, "/".join(s.init or ()), s.build, len(s.built_from)) for s in stages] == [
+        ("loop-1/answers", "", None, 0),
+        ("loop-1/rl", "", None, 0),
+        ("loop-1/dpo", "loop-1/rl", "best_of_group", 1),
+        ("loop-2/answers", "loop-1/dpo", None, 0),
+        ("loop-2/rl", "loop-1/dpo", "best_of_group", 1),
+        ("loop-2/dpo", "loop-2/rl", "best_of_group", 1),
+    ]
+
+
+def test_what_a_stage_takes_from_others_becomes_overrides(tmp_path):
+    stages = [
+        {"name": "sft", "run": "sft"},
+        {"name": "rm", "run": "reward"},
+        {"name": "answers", "run": "sample", "init": "sft", "models.reward": "rm"},
+        {
+            "name": "dpo",
+            "run": "dpo",
+            "with": ["scorer@models.judge=own", "scorer@models.head=reward_head"],
+            "models.reference": "sft",
+            "models.judge": "sft",
+            "models.head": "rm",
+            "data": {"from": "answers", "build": "best_of_group"},
+        },
+    ]
+    cfg = config(tmp_path, {"stages": stages})
+    folder, runner = RunFolder.create(cfg), Runner()
+    pipeline.run(cfg, folder, runner)
+    root = folder.path
+    trained = f"{{_target_: rlpost.models.saved.trained, run: '{root / 'sft'}'}}"
+    head = f"{{_target_: rlpost.models.scorer.heads.RewardHead, path: '{root / 'rm' / 'model'}'}}"
+    assert runner.calls[2][1][1:] == [f"init='{root / 'sft' / 'model'}'", f"models.reward={head}"]
+    assert runner.calls[3][1][3:] == [
+        f"models.reference={trained}",
+        f"models.judge.model={trained}",
+        f"models.head.path='{root / 'rm' / 'model'}'",
+        "build=best_of_group",
+        f"built_from=['{root / 'answers'}']",
+    ]
+
+
+def test_keep_needs_a_stage_that_goes_on_from_itself():
+    tree = {
+        "stages": [{"name": "sft", "run": "sft"}, {"name": "rl", "run": "grpo", "init": "sft", "keep": ["optimizer"]}]
+    }
+    assert "stage rl: keep: [optimizer] has nothing to keep" in faults(tree)
+    tree["stages"][1]["times"] = 2
+    assert [bool(stage.optimizer) for stage in pipeline.plan(tree)] == [False, False, True]
+
+
 def test_every_fault_is_found_before_anything_runs():
     text = faults(
         {
@@ -212,17 +321,28 @@ def test_every_fault_is_found_before_anything_runs():
             "stages": [
                 {"name": "a", "run": "sftt"},
                 {"name": "b", "run": "sft", "init": "bb", "kep": 1},
-                {"name": "c", "run": "sft", "keep": ["optimizer"], "data": {"from": "b"}, "models.verifier": "b"},
+                {"name": "c", "run": "sft", "keep": ["optimiser"], "data": {"from": "b"}},
                 {"name": "d", "run": "sft", "times": 0},
                 {"name": "e"},
                 {"name": "f", "run": "sft", "with": "x=1", "each": {"seed": 3}},
                 "g",
                 {"name": "h/i", "run": "sft"},
-                {"name": "j", "run": "grpo", "with": ["x=<k.minutes>"]},
+                {"name": "j", "run": "reward", "with": ["x=<k.minutes>"]},
                 {"name": "j", "run": "eval"},
                 {"name": "l", "run": "eval", "with": {"trainn": ["x=1"]}},
                 {"name": "m", "run": "sft", "init": "l"},
                 {"name": "n", "run": "sft", "init": "never"},
+                {"name": "c1", "run": "sft", "models.verifier": "bb"},
+                {
+                    "name": "c2",
+                    "run": "dpo",
+                    "models.reference": "l",
+                    "data": {"from": ["j"], "build": "best_of_group"},
+                },
+                {"name": "c3", "run": "reward", "models.reference": "n"},
+                {"name": "c7", "run": "sft", "init": 7},
+                {"name": "c4", "run": "eval", "keep": ["optimizer"], "data": {"from": "b", "build": "best_of_group"}},
+                {"name": "c5", "stages": [{"name": "c6", "run": "eval"}], "models.judge": "b"},
                 {"name": "o", "times": 2, "stages": [{"name": "q", "run": "sft", "each": {"seed": [1]}}]},
             ],
             "table": [{"title": "t", "columns": {"a": "b"}, "rows": {"r": "zz", "s": ["j", "j", "j"]}}, {"title": 1}],
@@ -232,9 +352,16 @@ def test_every_fault_is_found_before_anything_runs():
         "unknown key pipeline.stagez; did you mean 'stages'?",
         "stage a: run='sftt' is no verb; there are sft, grpo, dpo, reward, eval, sample",
         "stage b: unknown key 'kep'",
-        "(keep) is not available yet",
-        "(data) is not available yet",
-        "(models.<role>) is not available yet",
+        "stage c: keep must be [optimizer], not ['optimiser']",
+        "stage c: data must be {from: <stage or list of them>, build: <name>}, not {'from': 'b'}",
+        "stage c1: models.verifier=bb is no earlier stage",
+        "stage c2: models.reference=l is `eval`, which saves no model",
+        "stage c2: data.from=j is `reward`, which writes no completions",
+        "stage c3: models.reference: `reward` has no reference; sft, grpo, dpo have",
+        "stage c7: init=7 must be the name of a stage",
+        "stage c4: data is built for a stage that trains, not for `eval`",
+        "stage c4: keep: [optimizer] belongs to a stage that trains, not to `eval`",
+        "stage c5: stages must be a list of stages, and models.judge belongs to one of them",
         "stage d: times must be a whole number from 1, not 0",
         "stage e must have either run: <verb> or stages: [...]",
         "stage f: each must map keys",

@@ -94,6 +94,7 @@ OWNED: dict[str, dict[str, str]] = {
 OWN: dict[str, dict[str, Any]] = {
     "keep_checkpoints": {"type": "int", "default": 2},
     "max_minutes": {"type": "float | None", "default": None},
+    "optimizer_from": {"type": "str | None", "default": None},
 }
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,17 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedConfig
 
+from rlpost import catalogue
 from rlpost.errors import ModelError
 from rlpost.likelihood.scoring import teach
 from rlpost.models.encode import Bundle
+from rlpost.nodes import build
 
 
 def start_from(bundle: Bundle, folder: str | Path | None) -> Bundle:
     """The bundle with the weights saved in `folder` (a run's `model/`), full or as an adapter; None changes nothing.
 
+    An adapter stands on the weights that its own run started from, which its run folder names.
     Raises ModelError where the folder holds no weights of this architecture.
     """
     if folder is None:
@@ -25,7 +28,12 @@ def start_from(bundle: Bundle, folder: str | Path | None) -> Bundle:
     place = Path(folder)
     if not place.is_dir():
         raise ModelError(f"init={place} is not a folder; give the model/ folder of a run")
-    bundle.model = _merged(bundle.model, place) if (place / "adapter_config.json").is_file() else _full(bundle, place)
+    if (place / "adapter_config.json").is_file():
+        recorded = place.parent / "config.yaml"
+        below = catalogue.read_yaml(recorded).get("init") if recorded.is_file() else None
+        bundle.model = _merged(start_from(bundle, below).model, place)
+    else:
+        bundle.model = _full(bundle, place)
     return bundle
 
 
@@ -85,16 +93,31 @@ def with_adapter(model: Any, peft: dict[str, Any] | None) -> Any:
     return wrapped
 
 
+def reference(policy: Any, tree: Mapping[str, Any]) -> "Reference":
+    """What a run holds its policy against: the model of `models.reference`, or the policy as it is now.
+
+    Raises ModelError where that model reads other tokens.
+    """
+    node = (tree.get("models") or {}).get("reference")
+    if not node:
+        return Reference(policy)
+    other = build(node)().model
+    words, own = (model.get_input_embeddings().weight.shape[0] for model in (other, policy))
+    if words != own:
+        raise ModelError(f"models.reference knows {words} tokens and the policy {own}; name a model of the same family")
+    return Reference(policy, other.to(policy.device))
+
+
 class Reference:
     """The policy as it was at the start: with adapters the policy with them switched off, otherwise a frozen copy.
 
-    A copy may follow the policy: `move` mixes the policy's weights into it.
+    `other` is another model in that place. A copy may follow the policy: `move` mixes the policy's weights into it.
     """
 
-    def __init__(self, policy: Any):
+    def __init__(self, policy: Any, other: Any = None):
         self._policy = policy
-        self._shared = hasattr(policy, "disable_adapter")
-        self._frozen = policy if self._shared else _frozen_copy(policy)
+        self._shared = other is None and hasattr(policy, "disable_adapter")
+        self._frozen = policy if self._shared else _frozen_copy(policy) if other is None else _frozen(other)
         self._average: list[Tensor] = []  # of a copy that was moved, in float32 or better
 
     @contextlib.contextmanager
@@ -110,8 +133,8 @@ class Reference:
 
     @property
     def movable(self) -> bool:
-        """Whether it has weights of its own."""
-        return not self._shared
+        """Whether it has weights of its own, and the policy the same ones."""
+        return not self._shared and not hasattr(self._policy, "disable_adapter")
 
     @torch.no_grad()
     def move(self, share: float) -> None:
@@ -119,7 +142,7 @@ class Reference:
 
         Small shares add up: the average is kept in float32 where the model is less exact.
         """
-        if self._shared:
+        if not self.movable:
             raise ModelError("the reference of a policy with an adapter is the policy without it and cannot follow it")
         own = list(self._frozen.parameters())
         if not self._average:
@@ -153,8 +176,12 @@ def _averages(own: Sequence[Tensor]) -> list[Tensor]:
 def _frozen_copy(policy: Any) -> Any:
     taught = policy.__dict__.pop("forward", None)
     policy.__dict__.pop("_rlpost_scores", None)
-    frozen = copy.deepcopy(policy).requires_grad_(False)
+    frozen = copy.deepcopy(policy)
     if taught is not None:
         policy.forward, policy._rlpost_scores = taught, True
-    teach(frozen)
-    return frozen
+    return _frozen(frozen)
+
+
+def _frozen(model: Any) -> Any:
+    teach(model.requires_grad_(False))
+    return model

@@ -11,7 +11,7 @@ from rlpost.errors import ConfigError
 from rlpost.run.folder import RunFolder
 
 # Keys of `trainer` that are rlpost's own, not TRL's.
-OWN = ("keep_checkpoints", "max_minutes")
+OWN = ("keep_checkpoints", "max_minutes", "optimizer_from")
 
 
 def training_arguments(kind: type, cfg: Config, folder: RunFolder, *, max_steps: int, **owned: Any) -> Any:

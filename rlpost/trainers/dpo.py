@@ -13,12 +13,13 @@ from trl import DPOConfig, DPOTrainer
 
 from rlpost import assemble
 from rlpost.batches import Encoded, pair, paired
+from rlpost.built import training_tasks
 from rlpost.config import Config, build
 from rlpost.fields import call, reads
 from rlpost.likelihood.scoring import teach
 from rlpost.masked import row_sum
 from rlpost.models.encode import Bundle
-from rlpost.models.roles import Reference, start_from, with_adapter
+from rlpost.models.roles import reference, start_from, with_adapter
 from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
 from rlpost.trainers.arguments import epochs_to_steps, training_arguments, world_size
@@ -54,7 +55,7 @@ class Dpo(Supervised, DPOTrainer):
         self.sharing = Sharing(
             self.model, self.encoder, cfg.tree.get("kernels"), self.likelihood, accelerator=self.accelerator
         )
-        self.reference = Reference(self.model) if REFERENCE & set(reads(self.preference)) else None
+        self.reference = reference(self.model, cfg.tree) if REFERENCE & set(reads(self.preference)) else None
         self.rows = self.encoded(tasks, cfg)
 
     def encoded(self, tasks: Sequence[Task], cfg: Config) -> Encoded:
@@ -124,7 +125,7 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     """Train; return the loss at both ends, held-out loss, ranking of pairs and accuracy, and minutes."""
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
-    tasks = paired(build(cfg.tree["dataset"])("train"))
+    tasks = paired(training_tasks(cfg.tree, folder.path))
     bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     bundle.model = with_adapter(bundle.model, cfg.tree.get("peft"))
     trainer = Dpo(bundle, cfg, arguments(cfg, folder, len(tasks)), tasks)

@@ -13,12 +13,13 @@ from transformers import set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from rlpost import rows, step
+from rlpost.built import training_tasks
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError
 from rlpost.fields import REFERENCE
 from rlpost.likelihood.scoring import Ask, Rows, against, teach
 from rlpost.models.encode import Bundle
-from rlpost.models.roles import Reference, start_from, with_adapter
+from rlpost.models.roles import Reference, reference, start_from, with_adapter
 from rlpost.models.teacher import Teacher
 from rlpost.run import checkpoint
 from rlpost.run.folder import RunFolder
@@ -61,7 +62,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         self.streams = Streams(self, parts.tree, tasks, bundle.encoder)
         self.states = States(parts, [stream.name for stream in self.streams.all], self.accelerator)
         reads = parts.reads | self.streams.reads()
-        self.reference = Reference(self.model) if reads & REFERENCE else None
+        self.reference = reference(self.model, cfg.tree) if reads & REFERENCE else None
         teaches = "teacher_logp" in reads
         self.teacher = Teacher(parts.stack.models["teacher"], bundle.encoder) if teaches else None
         if parts.follows and self.reference:
@@ -254,7 +255,7 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     """Train; return held-out accuracy before and after, rewards at both ends, and minutes."""
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
-    tasks = build(cfg.tree["dataset"])("train")
+    tasks = training_tasks(cfg.tree, folder.path)
     bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     parts = Parts(cfg, tasks)
     bundle.model = with_adapter(bundle.model, cfg.tree.get("peft"))

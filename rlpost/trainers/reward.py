@@ -13,6 +13,7 @@ from transformers import set_seed
 from trl import RewardConfig, RewardTrainer
 
 from rlpost.batches import Encoded, Row, pair, paired
+from rlpost.built import training_tasks
 from rlpost.config import Config, build
 from rlpost.fields import call
 from rlpost.models.encode import Bundle
@@ -105,7 +106,7 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     """Train; return the loss at both ends, held-out loss and accuracy on pairs before and after, and minutes."""
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
-    tasks = paired(build(cfg.tree["dataset"])("train"))
+    tasks = paired(training_tasks(cfg.tree, folder.path))
     bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     bundle.model = with_score_head(bundle, seed=cfg.tree["seed"])
     bundle.model = with_adapter(bundle.model, score_adapter(cfg.tree.get("peft")))

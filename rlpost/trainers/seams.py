@@ -22,6 +22,7 @@ from rlpost.errors import Interrupted, RlpostError, SelfCheckError
 from rlpost.run import checkpoint
 from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
+from rlpost.trainers import moments
 
 STATE_FILE = "rlpost.pt"
 # transformers' own methods, called past those that TRL puts in between.
@@ -62,7 +63,7 @@ class OwnStep:
     ) -> None:
         """Give the trainer its run folder; call once after construction and before `train`.
 
-        `own` are the keys of `trainer` that are rlpost's: `keep_checkpoints`, `max_minutes`.
+        `own` are the keys of `trainer` that are rlpost's: `keep_checkpoints`, `max_minutes`, `optimizer_from`.
         """
         self.folder = folder
         self.keep_checkpoints = int((own or {}).get("keep_checkpoints") or self.keep_checkpoints)
@@ -76,6 +77,8 @@ class OwnStep:
         self.add_callback(_StopOnInterrupt(self))
         if self.max_minutes is not None:
             self.add_callback(_StopAfter(self, self.max_minutes))
+        if (own or {}).get("optimizer_from"):
+            self.add_callback(moments.GoOn(self, str((own or {})["optimizer_from"])))
         disable_progress_bar()
 
     def micro_batches(self, step: int) -> list[Any]:

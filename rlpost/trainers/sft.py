@@ -12,10 +12,11 @@ from trl import SFTConfig, SFTTrainer
 
 from rlpost import assemble, step
 from rlpost.batches import Encoded, demonstrated, demonstration
+from rlpost.built import training_tasks
 from rlpost.config import Config, build
 from rlpost.likelihood.scoring import teach
 from rlpost.models.encode import Bundle
-from rlpost.models.roles import Reference, start_from, with_adapter
+from rlpost.models.roles import reference, start_from, with_adapter
 from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
 from rlpost.trainers.arguments import epochs_to_steps, training_arguments, world_size
@@ -48,7 +49,9 @@ class Sft(Supervised, SFTTrainer):
         self.likelihood = build(cfg.tree["likelihood"])
         self.sharing = Sharing(self.model, self.encoder, {"prefix": "off"}, self.likelihood)
         self.divergence = build(cfg.tree["divergence"]) if cfg.tree.get("divergence") else None
-        self.reference = Reference(self.model) if self.method.reads() & {"ref_logp", "ref_divergence"} else None
+        self.reference = (
+            reference(self.model, cfg.tree) if self.method.reads() & {"ref_logp", "ref_divergence"} else None
+        )
         self.rows = self.encoded(tasks, cfg)
 
     def encoded(self, tasks: Sequence[Task], cfg: Config) -> Encoded:
@@ -90,7 +93,7 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     """Train; return the loss at both ends, held-out loss and accuracy before and after, and minutes."""
     begin = time.monotonic()
     set_seed(cfg.tree["seed"])
-    tasks = demonstrated(build(cfg.tree["dataset"])("train"))
+    tasks = demonstrated(training_tasks(cfg.tree, folder.path))
     bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     bundle.model = with_adapter(bundle.model, cfg.tree.get("peft"))
     trainer = Sft(bundle, cfg, arguments(cfg, folder, len(tasks)), tasks)

@@ -61,15 +61,17 @@ def test_option_composes_and_passes(axis, name):
     assert where, f"no command has the axis {axis}"
     command = name if axis == "trainer" and name in where else "grpo" if "grpo" in where else where[0]
     divergence = ["divergence=forward_kl"] if "ref_divergence" in _reads(axis, name) else []
-    asked = "models" in _reads(axis, name)
-    judge = [f"scorer@models.{node_of(axis, name)['role']}=stand_in"] if asked else []
+    node = node_of(axis, name) if "models" in _reads(axis, name) else {}
+    roles = [role for key, role in node.items() if (key == "role" or key.endswith("_role")) and role]
+    judge = [f"scorer@models.{role}=stand_in" for role in roles]
+    source = ["built_from=[a]"] if axis == "build" else []
     steps = ["reward=[step_scores]", f"{catalogue.ROLES}@models.process=stand_in"]
     scored = steps if "span_rewards" in _reads(axis, name) else []
     pairs = ["reward=[pair_judge]", "scorer@models.judge=stand_in"] if "pair_rewards" in _reads(axis, name) else []
     teacher = ["scorer@models.teacher=own"] if "teacher_logp" in _reads(axis, name) else []
     shared = re.findall(r"\$\{schedules\.(\w+)\}", catalogue.options(axis, ROOTS)[name].read_text())
     schedules = [f"schedules.{one}={{_target_: rlpost.schedule.constant, value: 0.5}}" for one in shared]
-    check_pick(command, [pick, *divergence, *judge, *scored, *pairs, *teacher, *schedules])
+    check_pick(command, [pick, *divergence, *judge, *source, *scored, *pairs, *teacher, *schedules])
 
 
 def check_pick(command, overrides):

@@ -1,0 +1,1 @@
+"""Builds: how the completions of one stage become the data of the next."""
