@@ -65,6 +65,11 @@ class Method:
         """The terms whose coefficient depends on their mean over the step; none: the step has a single phase."""
         return tuple(term for term in self.terms if _reads_mean(term.coef))
 
+    @property
+    def remembering(self) -> dict[str, Any]:
+        """What remembers one step in the next, by its place: an advantage with `observe` and a state."""
+        return {"advantage": self.advantage} if hasattr(self.advantage, "observe") else {}
+
     def scoring_plugins(self) -> list[Callable[..., Any]]:
         """What runs before the micro-batches are cut."""
         credit = [self.advantage] if self.advantage else []

@@ -11,7 +11,7 @@ from torch import Tensor
 from trl.models.utils import unwrap_model_for_generation
 
 from rlpost import rows, step
-from rlpost.fields import needed
+from rlpost.fields import call, needed
 from rlpost.likelihood import angle
 from rlpost.models.encode import Encoder
 from rlpost.models.roles import Reference
@@ -51,12 +51,13 @@ class Collects:
     steps_per_cycle: Any
     phase: Callable[..., Any]
     record: Callable[..., None]
+    before: int = 0  # optimizer steps of the runs that this one goes on from
     _logp: Callable[..., tuple[Tensor, Tensor]]
 
     def _collect(self, number: int) -> list[list[rows.MicroBatch]]:
         start = time.perf_counter()
         self.record(self.states.tell())
-        stack = self.parts.stack.at(number, self._progress(number))
+        stack = self.parts.stack.at(self.clock(number), self._progress(number))
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         mine, everyone = self._drawn(number, rank, ranks)
         everything = [r for part in everyone for r in part]
@@ -97,6 +98,8 @@ class Collects:
         stack.observe(everything)
         self.streams.observe(found, metrics)
         self.states.note(metrics)
+        for one in self.parts.method.remembering.values():
+            call(one.observe, credit.scored, {})
         return cycle
 
     def _drawn(self, number: int, rank: int, ranks: int) -> tuple[list[Rollout], list[list[Rollout]]]:
@@ -129,12 +132,16 @@ class Collects:
         self, number: int, mine: Sequence[Rollout], everything: Sequence[Rollout]
     ) -> tuple[Scored, step.Credit]:
         """The table of all rollouts and their credit."""
-        table = rows.scored(everything, self.parts.stack.at(number, self._progress(number)), version=number)
+        table = rows.scored(everything, self.parts.stack.at(self.clock(number), self._progress(number)), version=number)
         with self.phase("score"):
             parts = gathered(self._before_credit(mine), self.accelerator)
         for name in parts[0]:
             table = replace(table, **{name: rows.padded([row for part in parts for row in part[name]], 0.0)})
-        return table, step.score(table, self.parts.method, step=number, progress=self._progress(number))
+        return table, step.score(table, self.parts.method, step=self.clock(number), progress=self._progress(number))
+
+    def clock(self, number: int) -> int:
+        """The step that schedules see: optimizer steps of this run and of those that it goes on from."""
+        return self.before + number
 
     def _progress(self, number: int) -> float:
         """The share of the run that is done at the start of an optimizer step."""
@@ -154,11 +161,11 @@ class Collects:
         return Context(
             engine=engine,
             encoder=self.encoder,
-            stack=self.parts.stack.at(number, self._progress(number)),
+            stack=self.parts.stack.at(self.clock(number), self._progress(number)),
             sampling=self.parts.sampling,
             num_generations=self.parts.num_generations,
             rng=random.Random(seed),
-            step=number,
+            step=self.clock(number),
             progress=self._progress(number),
             version=number,
             prompts=self.prompt_stats,

@@ -122,7 +122,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
             for item in (item for item in items if item.rollouts):
                 batch = self._batch(self.model, item)
                 found = step.measure(
-                    batch, self.parts.method, item.counts, step=number, progress=self._progress(number)
+                    batch, self.parts.method, item.counts, step=self.clock(number), progress=self._progress(number)
                 )
                 mine += torch.stack([found[name].double().cpu() for name in names])
         self.model.train(training)
@@ -141,9 +141,8 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     def _rollout_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
         """Score the rows with the current policy and hand them to the pure step."""
         batch, number = self._batch(model, item), self.state.global_step
-        loss, metrics = step.loss(
-            batch, self.parts.method, item.counts, step=number, progress=self._progress(number), means=self._means
-        )
+        now = {"step": self.clock(number), "progress": self._progress(number)}
+        loss, metrics = step.loss(batch, self.parts.method, item.counts, **now, means=self._means)
         metrics["entropy"] = Summed((batch.entropy.detach() * batch.mask).sum(), batch.mask.sum())
         return loss, metrics
 
@@ -211,6 +210,8 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
             "reward": self.parts.stack.state_dict(),
             "streams": self.streams.state_dict(),
             "states": self.states.state_dict(),
+            "method": {name: one.state_dict() for name, one in self.parts.method.remembering.items()},
+            "before": self.before,
             "prompts": self.prompt_stats,
             "rng": _plain(self.rng.getstate()),
             "reference": self.reference.state() if self.reference else [],
@@ -223,12 +224,35 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         self.parts.stack.load_state_dict(state.get("reward", {}))
         self.streams.load_state_dict(state["streams"])
         self.states.load_state_dict(state.get("states", {}))
+        self._remember(state)
+        self.before = state.get("before", 0)
         self.prompt_stats = dict(state["prompts"])
         if self.reference:
             self.reference.load_state(state.get("reference", []))
+        self._draw_on(state)
+        self._cycle = [[records.unpack(item) for item in micro] for micro in state["cycle"]]
+
+    def take_over(self, state: Mapping[str, Any], steps: int, tree: Mapping[str, Any]) -> None:
+        """Go on from a run that ended after `steps` with `state`: its averages, and its clock for schedules.
+
+        `tree` is that run's configuration: where its data and curriculum are those of this run, the order goes on too.
+        """
+        self.before = state.get("before", 0) + steps
+        self._remember(state)
+        self.states.load_state_dict(state.get("states", {}))
+        mine = self.cfg.tree
+        if not mine.get("build") and all(tree.get(key) == mine.get(key) for key in ("dataset", "build", "curriculum")):
+            self.parts.curriculum.load_state_dict(state["curriculum"])
+            self._draw_on(state)
+
+    def _remember(self, state: Mapping[str, Any]) -> None:
+        for name, one in self.parts.method.remembering.items():
+            if name in state.get("method", {}):
+                one.load_state_dict(state["method"][name])
+
+    def _draw_on(self, state: Mapping[str, Any]) -> None:
         version, internal, gauss = state["rng"]
         self.rng.setstate((version, tuple(internal), gauss))
-        self._cycle = [[records.unpack(item) for item in micro] for micro in state["cycle"]]
 
     def _mid_cycle(self) -> bool:
         return self.state.global_step % (self.steps_per_cycle * self.args.num_iterations) != 0

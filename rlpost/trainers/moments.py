@@ -1,4 +1,7 @@
-"""The optimizer of an earlier run, gone on with: what it remembers of gradients, not its learning rate."""
+"""The optimizer of an earlier run, gone on with: what it remembers of gradients, not its learning rate.
+
+With it goes what the trainer takes over: running averages, the order of the tasks, and the steps that schedules count.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
+from rlpost import catalogue
 from rlpost.errors import ConfigError, ModelError
 from rlpost.run import checkpoint, files
 from rlpost.trainers.sharing import is_sharded
@@ -21,6 +25,11 @@ class GoOn(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 0:
             go_on(self.trainer.optimizer, self.run, self.trainer.accelerator)
+            place = checkpoint.newest(Path(self.run) / "checkpoints")
+            extra = torch.load(Path(str(place)) / "rlpost.pt", weights_only=True)["extra"]
+            self.trainer.take_over(
+                extra, checkpoint.step_of(place), catalogue.read_yaml(Path(self.run) / "config.yaml")
+            )
 
 
 def go_on(optimizer: Any, run: str, accelerator: Any) -> None:

@@ -96,6 +96,9 @@ class OwnStep:
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `extra_state` returned."""
 
+    def take_over(self, state: Mapping[str, Any], steps: int, tree: Mapping[str, Any]) -> None:
+        """Go on from another run's `extra_state` after `steps`, `tree` being its configuration: here with nothing."""
+
     def train_or_stop(self, resume: str | None) -> None:
         """Train, or go on from the checkpoint `resume`. Raises Interrupted after Ctrl-C, when a checkpoint is saved."""
         if resume is not None:
