@@ -3,8 +3,8 @@
 import functools
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from rlpost.errors import DataError
 from rlpost.ledger import Ledger, current
@@ -12,15 +12,18 @@ from rlpost.models.encode import Answer, Encoder
 from rlpost.types import Prompt, Task
 
 MAX_BAD = 0.01
+# Columns with a number per pair, besides its margin.
+PAIR_FACTS = ("chosen_reward", "rejected_reward", "chosen_win", "rejected_win", "consistency")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A prompt and what follows it: one demonstration, or a chosen and a rejected answer with their margin."""
+    """A prompt and what follows it: one demonstration, or a chosen and a rejected answer with what is said of them."""
 
     prompt: Prompt
     answers: tuple[Answer, ...]
     margin: float | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)  # other numbers of the pair, by name
 
     @property
     def length(self) -> int:
@@ -48,7 +51,17 @@ def pair(encoder: Encoder, task: Task) -> Row:
     """The row of a task with a chosen and a rejected answer."""
     margin = task.columns.get("margin")
     answers = tuple(encoder.completion(task, task.columns[name]) for name in ("chosen", "rejected"))
-    return Row(encoder.prompt(task), answers, None if margin is None else float(margin))
+    facts = {name: float(task.columns[name]) for name in PAIR_FACTS if task.columns.get(name) is not None}
+    return Row(encoder.prompt(task), answers, None if margin is None else float(margin), facts)
+
+
+def without(tasks: Sequence[Task], columns: Iterable[str]) -> str | None:
+    """A sentence for the first task that lacks one of these columns, None where all have all."""
+    for task in tasks:
+        for name in columns:
+            if task.columns.get(name) is None:
+                return f"task {task.id} has no column {name!r}"
+    return None
 
 
 def demonstrated(tasks: Sequence[Task]) -> list[Task]:

@@ -2,14 +2,14 @@
 
 A stage is `{name, run: <verb>, with: [overrides], init: <stage>, models.<role>: <stage>, data: {from, build}, times,
 keep: [optimizer]}`; a group has `stages` instead of `run`. A stage is named by its name, which means its latest run;
-`<name>~1` is the run before that. Inside `times` a name may stand before its stage: until that has run, the model, the
-second model or the dataset is the one that is picked. From the second time on, training goes on from what ran last: its
-own model of the time before, or the stage that `init` names.
+`<name>~1` is the run before that, and `[a, b]` is a, or b until a has run. Inside `times` a name may stand before its
+stage: until that has run, the model, the second model or the dataset is the one that is picked. From the second time
+on, training goes on from what ran last: its own model of the time before, or the stage that `init` names.
 
 `with` may also map verbs to overrides (`all` for every verb); it holds for everything below a group.
 `each` runs a stage or group for every combination of values: `{seed: [0, 1]}` sets `seed=0` and `seed=1`,
 `{arm: {a: [x=1], b: [x=2]}}` names lists of overrides. `<stage.path>` in an override is a number from the result of an
-earlier stage, such as `trainer.max_minutes=<t_grpo.minutes>`.
+earlier stage, such as `trainer.max_minutes=<t_grpo.minutes>`; `<round>` counts the rounds of the loop from 0.
 """
 
 import itertools
@@ -29,6 +29,7 @@ REFERRING = ("sft", "grpo", "dpo")  # the verbs that hold the policy against a r
 KEYS = ("name", "run", "with", "init", "data", "times", "keep", "each", "stages")
 ROLE = "models."
 REFERENCE = re.compile(r"<(?P<stage>[\w-]+)\.(?P<path>[\w.@/ -]+)>")
+ROUND = "<round>"
 _NAME = re.compile(r"(?P<name>[\w-]+)(~(?P<back>\d+))?")
 
 
@@ -80,6 +81,7 @@ class _Scope(NamedTuple):
     clock: Iterator[int]
     looped: frozenset[str] = frozenset()  # names of all stages below the loops around
     again: bool = False  # in the second round of a loop or a later one
+    round: int = 0  # of the innermost loop
 
 
 _Known = dict[str, tuple[Stage, ...]]  # every run of a stage so far, by its name
@@ -162,10 +164,12 @@ def _repeat(node: Mapping[str, Any], cell: list, scope: _Scope, known: _Known) -
         folder = "-".join(filter(None, [name, tail, str(round_) if times > 1 else ""]))
         path = (*scope.path, folder)
         inner = scope
+        if "times" in node:
+            inner = inner._replace(
+                looped=scope.looped | _names(node), again=scope.again or round_ > 1, round=round_ - 1
+            )
         if times > 1:
-            cell_of_round = (*scope.cell, (f"{name} round", str(round_)))
-            looped = scope.looped | _names(node)
-            inner = scope._replace(cell=cell_of_round, looped=looped, again=scope.again or round_ > 1)
+            inner = inner._replace(cell=(*scope.cell, (f"{name} round", str(round_))))
         if "stages" in node:
             stages += _expand(node["stages"], inner._replace(path=path), known)
             continue
@@ -181,7 +185,8 @@ def _leaf(node: Mapping[str, Any], path: tuple[str, ...], scope: _Scope, known: 
     start = _earlier(node.get("init"), f"stage {where}: init", scope, known, TRAINING, "saves no model")
     own = known[name][-1] if scope.again and verb in TRAINING and name in known else None
     start = max((one for one in (start, own) if one), key=lambda one: one.number, default=None)
-    overrides = _last_of_each_key([text for target, text in scope.overrides if target in ("all", verb)])
+    given = [text for target, text in scope.overrides if target in ("all", verb)]
+    overrides = [text.replace(ROUND, str(scope.round)) for text in _last_of_each_key(given)]
     wanted = {match["stage"] for text in overrides for match in REFERENCE.finditer(text)}
     for other in sorted(wanted - set(known)):
         scope.faults.append(f"stage {where}: <{other}. ...> in an override is no earlier stage")
@@ -190,10 +195,9 @@ def _leaf(node: Mapping[str, Any], path: tuple[str, ...], scope: _Scope, known: 
         found = _earlier(node[key], f"stage {where}: {key}", scope, known, TRAINING, "saves no model")
         models += [(key.removeprefix(ROLE), Source(found.path, found.verb))] if found else []
     data = node.get("data") or {}
-    named = data.get("from", [])
     sources = [
         _earlier(one, f"stage {where}: data.from", scope, known, SAMPLING, "writes no completions")
-        for one in (named if isinstance(named, list) else [named])
+        for one in _listed(data.get("from"))
     ]
     built_from = tuple(source.path for source in sources if source)
     goes_on = start is not None and start.name == name and start.verb == verb and node.get("keep")
@@ -213,24 +217,33 @@ def _leaf(node: Mapping[str, Any], path: tuple[str, ...], scope: _Scope, known: 
     )
 
 
-def _earlier(
-    named: str | None, what: str, scope: _Scope, known: _Known, verbs: Sequence[str], lacks: str
-) -> Stage | None:
-    """The run that a name means. None where nothing is named, or where its stage is of a loop and did not run yet."""
-    match = _NAME.fullmatch(named) if isinstance(named, str) else None
-    if named is None or match is None:
-        scope.faults.extend([] if named is None else [f"{what}={named!r} must be the name of a stage"])
-        return None
-    name, back = match["name"], int(match["back"] or 0)
-    runs = known.get(name, ())
-    if len(runs) > back:
-        if runs[-1 - back].verb in verbs:
-            return runs[-1 - back]
-        scope.faults.append(f"{what}={name} is `{runs[-1].verb}`, which {lacks}")
-    elif name not in scope.looped:
-        hint = near(name, list(known)) or f"; earlier stages: {', '.join(known) or 'none'}"
-        scope.faults.append(f"{what}={named} is no earlier stage{hint}")
+def _earlier(named: Any, what: str, scope: _Scope, known: _Known, verbs: Sequence[str], lacks: str) -> Stage | None:
+    """The run that a name means, or the first of several names that has run.
+
+    None where nothing is named, or where the stages are of a loop around and did not run yet.
+    """
+    matches = [_NAME.fullmatch(one) if isinstance(one, str) else None for one in _listed(named)]
+    unknown = []
+    for match in matches:
+        if match is None:
+            scope.faults.append(f"{what}={named!r} must be the name of a stage, or a list of names")
+            return None
+        name, back = match["name"], int(match["back"] or 0)
+        runs = known.get(name, ())
+        if len(runs) > back:
+            if runs[-1 - back].verb in verbs:
+                return runs[-1 - back]
+            scope.faults.append(f"{what}={name} is `{runs[-1].verb}`, which {lacks}")
+        elif name not in scope.looped:
+            unknown.append(match[0])
+    for one in unknown:
+        hint = near(one, list(known)) or f"; earlier stages: {', '.join(known) or 'none'}"
+        scope.faults.append(f"{what}={one} is no earlier stage{hint}")
     return None
+
+
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list) else [value]
 
 
 def _shape(node: Any, where: str, names: set[str]) -> list[str]:

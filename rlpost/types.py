@@ -164,7 +164,10 @@ class TokenBatch:
 
 @dataclass
 class PairBatch:
-    """B preference pairs; log-probabilities per token with gradient, their reference twins without."""
+    """B preference pairs; log-probabilities per token with gradient, their reference twins without.
+
+    What is per pair comes from columns of the dataset, such as those of a build.
+    """
 
     chosen_logp: Float[Tensor, "B T"]
     rejected_logp: Float[Tensor, "B T"]
@@ -179,6 +182,7 @@ class PairBatch:
     margin: Float[Tensor, "B"] | None = None
     weight: Float[Tensor, "B"] | None = None
     label: Float[Tensor, "B"] | None = None
+    consistency: Float[Tensor, "B"] | None = None  # how far two rankings of the prompt's answers agree, 0 to 1
 
 
 @dataclass

@@ -240,9 +240,15 @@ def test_two_policies_alternate_and_each_keeps_its_own_optimizer():
         return "/".join(path or ())
 
     found = [
-        (s.label, short(s.init), short(s.optimizer), [(r, short(m.path)) for r, m in s.models], list(map(short, s.built_from)))
+        (
+            s.label,
+            short(s.init),
+            short(s.optimizer),
+            [(r, short(m.path)) for r, m in s.models],
+            [*map(short, s.built_from)],
+        )
         for s in stages
-    ]  # fmt: skip
+    ]
     one, two = "loop-1/generator-1", "loop-1/generator-2"
     three, four = "loop-2/generator-1", "loop-2/generator-2"
     assert found == [
@@ -272,6 +278,24 @@ def test_a_round_goes_on_from_what_ran_last():
         ("loop-2/rl", "loop-1/dpo", "best_of_group", 1),
         ("loop-2/dpo", "loop-2/rl", "best_of_group", 1),
     ]
+
+
+def test_the_first_of_several_that_has_run_and_the_number_of_the_round():
+    loop = [
+        {"name": "answers", "run": "sample", "init": ["dpo", "sft"], "with": ["trainer.round=<round>"]},
+        {"name": "dpo", "run": "dpo", "init": "sft", "models.reference": "sft"},
+    ]
+    stages = pipeline.plan({"stages": [{"name": "sft", "run": "sft"}, {"name": "loop", "times": 2, "stages": loop}]})
+    assert [("/".join(s.init or ()), s.overrides, [m.path for _, m in s.models]) for s in stages[1:]] == [
+        ("sft", ("trainer.round=0",), []),
+        ("sft", (), [("sft",)]),
+        ("loop-1/dpo", ("trainer.round=1",), []),
+        ("loop-1/dpo", (), [("sft",)]),
+    ]
+    once = {"name": "loop", "times": 1, "stages": loop[1:]}
+    assert "init=sft is no earlier stage" in faults({"stages": [once]})
+    once["stages"] = [{"name": "rl", "run": "grpo", "init": "dpo"}, {"name": "dpo", "run": "dpo"}]
+    assert pipeline.plan({"stages": [once]})[0].init is None
 
 
 def test_what_a_stage_takes_from_others_becomes_overrides(tmp_path):

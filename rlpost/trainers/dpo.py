@@ -12,9 +12,10 @@ from transformers import LlamaConfig, LlamaForCausalLM, set_seed
 from trl import DPOConfig, DPOTrainer
 
 from rlpost import assemble
-from rlpost.batches import Encoded, pair, paired
+from rlpost.batches import PAIR_FACTS, Encoded, pair, paired, without
 from rlpost.built import training_tasks
 from rlpost.config import Config, build
+from rlpost.errors import DataError
 from rlpost.fields import call, reads
 from rlpost.likelihood.scoring import teach
 from rlpost.masked import row_sum
@@ -56,6 +57,7 @@ class Dpo(Supervised, DPOTrainer):
             self.model, self.encoder, cfg.tree.get("kernels"), self.likelihood, accelerator=self.accelerator
         )
         self.reference = reference(self.model, cfg.tree) if REFERENCE & set(reads(self.preference)) else None
+        self.facts = facts_of(self.preference)
         self.rows = self.encoded(tasks, cfg)
 
     def encoded(self, tasks: Sequence[Task], cfg: Config) -> Encoded:
@@ -102,6 +104,7 @@ class Dpo(Supervised, DPOTrainer):
             ref_rejected_logp=reference[n:] if reference is not None else None,
             margin=None if None in margins else torch.tensor(margins, device=logp.device),
             weight=torch.full((n,), 1 / part.counts.pairs, device=logp.device),
+            **{name: torch.tensor([row.facts[name] for row in part.rows], device=logp.device) for name in self.facts},
         )
 
     def margins(self, part: Part) -> list[float]:
@@ -121,6 +124,11 @@ class Dpo(Supervised, DPOTrainer):
         return self.idle_tokens(model)
 
 
+def facts_of(preference: Any) -> list[str]:
+    """The numbers per pair that a loss reads."""
+    return [name for name in reads(preference) if name in PAIR_FACTS]
+
+
 def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     """Train; return the loss at both ends, held-out loss, ranking of pairs and accuracy, and minutes."""
     begin = time.monotonic()
@@ -131,8 +139,13 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     trainer = Dpo(bundle, cfg, arguments(cfg, folder, len(tasks)), tasks)
     test = held_out_tasks(cfg)
     rows = trainer.encoded(test, cfg) if test else None
+    lost = without(tasks, trainer.facts)
+    if lost:
+        raise DataError(
+            f"{lost}, which preference={cfg.tree['preference']['_target_']} reads; pick a build that gives it"
+        )
     measures = [
-        HeldOutLoss(trainer, rows),
+        HeldOutLoss(trainer, None if without(test, trainer.facts) else rows),
         HeldOutPairs(trainer, rows, only="after"),  # before, policy and reference are equal: every margin is 0
         HeldOut(cfg, bundle, assemble.reward_stack(cfg.tree), assemble.sampling(cfg.tree["rollout"])),
     ]

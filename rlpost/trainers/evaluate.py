@@ -85,13 +85,18 @@ def prepare(cfg: Config) -> tuple[Bundle, list[Task], RewardStack]:
     set_seed(cfg.tree["seed"])
     node = cfg.tree["trainer"]
     tasks = list(build(cfg.tree["dataset"])(node["split"]))
-    tasks = tasks if node["limit"] is None else tasks[: int(node["limit"])]
+    tasks = tasks if node["limit"] is None else _round(tasks, int(node["limit"]), int(node.get("round") or 0))
     if not tasks:
         raise DataError(f"the split {node['split']!r} of the dataset has no task; change trainer.split")
     bundle = start_from(build(cfg.tree["model"])(), cfg.tree.get("init"))
     if torch.cuda.is_available():
         bundle.model = bundle.model.cuda()
     return bundle, tasks, assemble.reward_stack(cfg.tree)
+
+
+def _round(tasks: Sequence[Task], limit: int, number: int) -> list[Task]:
+    """`limit` tasks from `number * limit` on, over again at the end; never one twice."""
+    return [tasks[(number * limit + i) % len(tasks)] for i in range(min(limit, len(tasks)))]
 
 
 def completions(
