@@ -28,7 +28,7 @@ def rewards(outcomes, scores):
 def test_one_response_with_a_bad_step():
     """s = (1/3, -1/3, 1/3): mean 1/9, deviations (2, -4, 2)/9, population std sqrt(8/81) = .31427.
 
-    s~ = (.7071, -1.4142, .7071), their sums from each on (0, -.7071, .7071). Alone in its group, it has no outcome part.
+    s~ = (.7071, -1.4142, .7071), their sums from each on (0, -.7071, .7071). Alone in its group, it has no outcome.
     """
     scores = spans_of([1 / 3, -1 / 3, 1 / 3])
     span, mask = torch.tensor([[0, 0, 1, 2]]), torch.ones(1, 4, dtype=torch.bool)
