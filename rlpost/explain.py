@@ -38,12 +38,15 @@ def listing(axis: str | None, text: str | None, as_json: bool, folder: Path | No
 
 
 def recipes(roots: list[Path]) -> list[dict[str, Any]]:
-    """Every recipe with its `about`."""
+    """Every recipe with its `about`, and the pipelines that have one: methods whose stages feed each other."""
     rows = []
     for name, path in catalogue.options("recipe", roots).items():
         about = (catalogue.read_yaml(path).get("about") or {}).get(name) or {}
         rows.append({"name": name, "command": ", ".join(catalogue.commands_of(path)), **about})
-    return rows
+    for name, path in catalogue.options("pipeline", roots).items():
+        about = catalogue.read_yaml(path).get("about")
+        rows += [{"name": name, "command": f"run pipeline={name}", **about}] if about else []
+    return sorted(rows, key=lambda row: row["name"])
 
 
 def option(axis: str, name: str, path: Path, chosen: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -90,13 +93,14 @@ def explain(name: str, as_json: bool, folder: Path | None) -> str:
     if not found:
         names = [n for a, options in places.items() if axis in ("", a) for n in options]
         raise ConfigError(f"unknown recipe or option {name!r}{near(wanted, names)}; rlpost recipes lists the recipes")
-    found.sort(key=lambda place: place[0] != "recipe")
-    if not axis and found[0][0] == "recipe":
+    found.sort(key=lambda place: ("recipe", "pipeline").index(place[0]) if place[0] in ("recipe", "pipeline") else 2)
+    if not axis and found[0][0] in ("recipe", "pipeline"):
         found = found[:1]
-    facts = [recipe(wanted, p, roots) if a == "recipe" else option(a, wanted, p) for a, p in found]
+    whole = {"recipe": recipe, "pipeline": pipeline}
+    facts = [whole[a](wanted, p, roots) if a in whole else option(a, wanted, p) for a, p in found]
     if as_json:
         return json.dumps(facts[0] if len(facts) == 1 else facts, indent=1, ensure_ascii=False) + "\n"
-    return "\n".join(_recipe_text(fact) if "picks" in fact else _option_text(fact) for fact in facts)
+    return "\n".join(_TEXTS.get(fact.get("kind", ""), _option_text)(fact) for fact in facts)
 
 
 def recipe(name: str, path: Path, roots: list[Path]) -> dict[str, Any]:
@@ -112,6 +116,7 @@ def recipe(name: str, path: Path, roots: list[Path]) -> dict[str, Any]:
             if place:
                 parts.append(option(axis, str(one), place))
     return {
+        "kind": "recipe",
         "name": name,
         "commands": commands,
         **((data.get("about") or {}).get(name) or {}),
@@ -119,6 +124,43 @@ def recipe(name: str, path: Path, roots: list[Path]) -> dict[str, Any]:
         "sets": {k: v for k, v in data.items() if k not in ("defaults", "about")},
         "options": parts,
     }
+
+
+def pipeline(name: str, path: Path, roots: list[Path]) -> dict[str, Any]:
+    """A pipeline: its `about`, its stages in order, and each option that a stage builds its data or trains with."""
+    data = catalogue.read_yaml(path)
+    lines, picked = [], {}
+
+    def walk(nodes: list[dict[str, Any]], depth: int) -> None:
+        for node in nodes:
+            rest = {key: value for key, value in node.items() if key not in ("name", "run", "stages")}
+            said = ", ".join(f"{key}: {_short(value)}" for key, value in rest.items())
+            head = f"{node.get('run') or 'group'} {node.get('name')}"
+            lines.append("  " * depth + f"{head:24} {said}".rstrip())
+            picks = [text.partition("=") for text in node.get("with") or [] if isinstance(node.get("with"), list)]
+            picked.update({(axis.rpartition("@")[0] or axis, option): None for axis, _, option in picks})
+            picked.update({("build", node["data"]["build"]): None} if node.get("data") else {})
+            walk(node.get("stages") or [], depth + 1)
+
+    walk(data.get("stages") or [], 0)
+    found = [(axis, option, catalogue.options(axis, roots).get(option)) for axis, option in picked]
+    mathematics = [one for one in found if one[0] in ("build", "preference", "sft_loss", "objective") and one[2]]
+    return {
+        "kind": "pipeline",
+        "name": name,
+        "commands": ["run"],
+        **(data.get("about") or {}),
+        "line": _comment(path),
+        "stages": lines,
+        "options": [option(axis, pick, place) for axis, pick, place in mathematics if place],
+    }
+
+
+def _pipeline_text(fact: dict[str, Any]) -> str:
+    lines = [f"{fact['name']}: {fact.get('title') or fact['line']}"]
+    lines += [f"  {key:8} {fact[key]}" for key in ("paper", "claim", "assumed") if fact.get(key)]
+    lines += [f"  {'run':8} rlpost run pipeline={fact['name']}", "", *(f"  {line}" for line in fact["stages"])]
+    return "\n".join(lines) + "\n\n" + "\n".join(_option_text(part) for part in fact["options"])
 
 
 def _recipe_text(fact: dict[str, Any]) -> str:
@@ -151,7 +193,12 @@ def _option_text(fact: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_TEXTS = {"recipe": _recipe_text, "pipeline": _pipeline_text}
+
+
 def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key} {_short(one)}" for key, one in value.items())
     return "nothing" if value in (None, []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

@@ -173,6 +173,15 @@ def test_the_table_gives_mean_and_error_over_seeds_and_paired_differences(tmp_pa
     assert "up to 3 runs" in table["note"]
 
 
+def test_a_row_of_the_table_may_be_one_round(tmp_path):
+    loop = {"name": "loop", "times": 2, "stages": [{"name": "rl", "run": "grpo", "with": ["seed=<round>"]}]}
+    rows = {"both": "rl", "first": "rl@1", "second": "rl@2", "third": "rl@3"}
+    table = {"title": "Rounds", "columns": {"objective": "objective"}, "rows": rows}
+    cfg = config(tmp_path, {"stages": [loop], "table": [table]})
+    found = pipeline.run(cfg, RunFolder.create(cfg), Runner())["tables"][0]["rows"]
+    assert found == [["both", "0.050 ± 0.050"], ["first", "0.000"], ["second", "0.100"], ["third", "–"]]
+
+
 def test_times_goes_on_from_its_own_model_of_the_round_before():
     tree = {
         "stages": [

@@ -40,7 +40,10 @@ def lookup(result: Mapping[str, Any], path: str) -> float | None:
 
 
 def faults(tables: Any, names: Sequence[str]) -> list[str]:
-    """Faults of `table:` of a pipeline, a list of {title, columns: {label: path}, rows: {label: stage}}."""
+    """Faults of `table:` of a pipeline, a list of {title, columns: {label: path}, rows: {label: stage}}.
+
+    A row names a stage, which means all its runs, or `stage@2`, its runs in the second round of its loop.
+    """
     if tables is None:
         return []
     if not isinstance(tables, list):
@@ -58,8 +61,12 @@ def faults(tables: Any, names: Sequence[str]) -> list[str]:
             pair = row if isinstance(row, list) else [row]
             if len(pair) not in (1, 2):
                 found.append(f"{where}.rows.{label} must be a stage, or [stage, stage] for their difference: {row!r}")
-            found += [f"{where}.rows.{label}: there is no stage {name!r}" for name in pair if name not in names]
+            found += [f"{where}.rows.{label}: there is no stage {name!r}" for name in pair if _base(name) not in names]
     return found
+
+
+def _base(name: Any) -> Any:
+    return name.partition("@")[0] if isinstance(name, str) else name
 
 
 def build(tables: Any, stages: Sequence[Stage], results: Results) -> dict[str, Any]:
@@ -101,10 +108,13 @@ def _table(table: Mapping[str, Any], stages: Sequence[Stage], results: Results) 
 
 
 def _values(name: str, path: str, stages: Sequence[Stage], results: Results) -> dict[tuple, float]:
-    """The value of every run of a stage, by the cell of the matrix that it belongs to."""
+    """The value of every run of a stage, by the cell of the matrix that it belongs to; `name@2` is its second round."""
     found = {}
+    base, _, number = name.partition("@")
     for stage in stages:
-        value = lookup(results[stage.path], path) if stage.name == name and stage.path in results else None
+        rounds = [value for axis, value in stage.cell if axis.endswith(" round")]
+        wanted = stage.name == base and (not number or rounds[-1:] == [number])
+        value = lookup(results[stage.path], path) if wanted and stage.path in results else None
         if value is not None:
             found[stage.cell] = value
     return found
