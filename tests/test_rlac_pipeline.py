@@ -42,7 +42,8 @@ def ran(tmp_path_factory):
     attack = [f"reward.survives.template='{TEMPLATE}'", f"reward.survives.pattern='{PATTERN}'"]
     outputs["with"] = [
         *outputs["with"], write(place / "asked.jsonl", asked), "model=tiny", "run.report=false", *attack,
-        "reward.survives.max_tokens=8", "reward.survives.attacks=4", "rollout.max_tokens=26", "rollout.num_generations=6",
+        "reward.survives.max_tokens=8", "reward.survives.attacks=4", "rollout.max_tokens=26",
+        "rollout.num_generations=6",
     ]  # fmt: skip
     learn = [*SMALL, "trainer.max_steps=2", "trainer.per_device_train_batch_size=4"]
     generator["with"], critic["with"] = learn, [*learn, f"build.template='{TEMPLATE}'"]
