@@ -148,7 +148,7 @@ class Collects:
         return number / max(1, self.args.max_steps)
 
     def _context(self, number: int) -> Context:
-        seed = self.args.seed * 1_000_003 + number * 1_009 + self.accelerator.process_index
+        seed = self.args.seed * 1_000_003 + self.clock(number) * 1_009 + self.accelerator.process_index
         generator = torch.Generator(device=self.accelerator.device).manual_seed(seed % (1 << 63))
 
         def engine(prompts: Sequence[Prompt], n: int, how: Sampling) -> list[Any]:
