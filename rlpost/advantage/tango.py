@@ -111,6 +111,6 @@ class ClassBalanced:
         now = sizes.sum() / sizes.sqrt().sum() / sizes.sqrt()
         average = dict(self.average)
         for name, value in zip((f"{one:g}" for one in found.tolist()), now.tolist(), strict=True):
-            old = average[name] if name in average else value
-            average[name] = self.momentum * old + (1 - self.momentum) * value
+            average.setdefault(name, value)
+            average[name] = self.momentum * average[name] + (1 - self.momentum) * value
         return average
