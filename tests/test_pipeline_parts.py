@@ -1,6 +1,7 @@
 """What real stages hand on: weights, an optimizer, completions as data, a reference and a second model."""
 
 import math
+import shutil
 
 import pytest
 import torch
@@ -84,6 +85,25 @@ def test_a_stage_trains_on_what_another_one_sampled(ran):
 def test_a_second_model_is_the_model_of_the_stage_that_is_named(ran):
     """The teacher is the policy two steps earlier, so their log-probabilities differ; the policy's own would not."""
     assert steps(ran / "taught")[0]["teacher_gap"] > 0.01
+
+
+def test_a_pipeline_stopped_inside_a_stage_goes_on_there(tmp_path):
+    """The second run of a stage loses its last step; continued, it ends with the same weights and the same moments."""
+    short = ["model=tiny", "run.report=false", "evaluation.tasks=0", "trainer.max_steps=2", "trainer.save_steps=1"]
+    batch = ["trainer.per_device_train_batch_size=2", *MOVED]
+    stage = {"name": "sft", "run": "sft", "times": 2, "keep": ["optimizer"], "with": [*short, *batch]}
+    cfg = Config("run", {"seed": 0, "run": {"dir": str(tmp_path / "p")}, "pipeline": {"stages": [stage]}}, {}, {}, [])
+    pipeline.run(cfg, RunFolder.create(cfg))
+    last = tmp_path / "p" / "sft-2"
+    whole = weights(last)
+    for name in ("model", "checkpoints/step-000002"):
+        shutil.rmtree(last / name)
+    (last / "done.json").unlink()
+    pipeline.run(cfg, RunFolder.open(tmp_path / "p", cfg))
+    assert [one["step"] for one in steps(last)] == [1, 2]
+    assert all(torch.equal(value, whole[name]) for name, value in weights(last).items())
+    saved = torch.load(checkpoint.latest(last / "checkpoints").path / "optimizer.pt", weights_only=True)
+    assert {float(one["step"]) for one in saved["state"].values()} == {4.0}
 
 
 def test_an_optimizer_of_another_kind_or_of_an_unfinished_run_is_refused(ran, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from rlpost import catalogue, explain, pipeline
-from rlpost.config import Config, check, compose
+from rlpost.config import Config
 from rlpost.run.folder import RunFolder
 from rlpost.stages import TRAINING, plan
 
@@ -17,10 +17,15 @@ SMALL = ["model=tiny", "debug=smoke", "run.report=false"]
 # Where random texts make no data for the next stage, a test of its own runs the pipeline on a model that was taught.
 TESTS = Path(__file__).parents[1]
 TAUGHT = {path.stem.removeprefix("test_").removesuffix("_pipeline") for path in TESTS.glob("test_*_pipeline.py")}
+# A random model answers nothing right, so where a build asks for right and wrong answers, half of all texts are right.
+HALF = "reward.correct={_target_: rlpost.reward.format.matches, pattern: '(?:..)*', where: whole}"
+HALVED = {"raft": ["sample"], "sppo": ["sample"], "veripo": ["grpo"]}
 
 
-def small(tree: dict) -> dict:
+def small(name: str) -> dict:
     """The pipeline with a tiny model and two rounds at most; what its stages pick stays."""
+
+    tree = METHODS[name]
 
     def cut(nodes):
         return [
@@ -32,8 +37,10 @@ def small(tree: dict) -> dict:
             for node in nodes
         ]
 
-    quiet = {verb: ["evaluation.tasks=0"] for verb in TRAINING}
-    return {"with": {"all": SMALL, **quiet}, "stages": cut(tree["stages"])}
+    given = {verb: ["evaluation.tasks=0"] for verb in TRAINING} | {"sample": []}
+    for verb in HALVED.get(name, []):
+        given[verb] = [*given[verb], HALF]
+    return {"with": {"all": SMALL, **given}, "stages": cut(tree["stages"]), "table": tree["table"]}
 
 
 def test_the_pipelines_are_found():
@@ -42,9 +49,11 @@ def test_the_pipelines_are_found():
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in TAUGHT])
 def test_two_steps_of_every_stage(name, tmp_path):
-    tree = small(METHODS[name])
+    tree = small(name)
     cfg = Config("run", {"seed": 0, "run": {"dir": str(tmp_path / "p")}, "pipeline": tree}, {}, {}, [])
-    pipeline.run(cfg, RunFolder.create(cfg))
+    found = pipeline.run(cfg, RunFolder.create(cfg))
+    for row in (row for part in found["tables"] for row in part["rows"]):
+        assert "–" not in row or row[0] == "round 3", row  # two of three rounds have run
     for stage in plan(tree):
         folder = tmp_path.joinpath("p", *stage.path)
         assert json.loads((folder / "done.json").read_text())["status"] == "ok"
@@ -56,11 +65,10 @@ def test_two_steps_of_every_stage(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_it_says_what_it_is_and_passes_the_check(name):
+def test_it_says_what_it_is(name):
     about = METHODS[name]["about"]
     assert set(about) == {"title", "paper", "claim", "assumed"}
     assert all(isinstance(text, str) and text.strip() for text in about.values())
-    check(compose("run", [f"pipeline={name}"]))
     listed = {row["name"]: row for row in json.loads(explain.listing(None, None, True, None))}
     assert listed[name] == {"name": name, "command": f"run pipeline={name}", **about}
     text = explain.explain(name, False, None)
