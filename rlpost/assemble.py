@@ -9,10 +9,34 @@ from rlpost.isolated import Isolated
 from rlpost.models.scorer.roles import Models
 from rlpost.nodes import target
 from rlpost.rollout.engine import Sampling
+from rlpost.source import signature
 from rlpost.stack import Reward, RewardStack
 from rlpost.step import Coefficient, Method, Term, TokenWeight
 
 Tree = Mapping[str, Any]
+
+
+def with_states(tree: Tree) -> tuple[Tree, dict[str, Any]]:
+    """The tree with every copy of a schedule that remembers replaced by one object, and these objects by name.
+
+    Knobs name a schedule through an interpolation, which copies its node; what remembers must be shared instead.
+    """
+    nodes = {
+        name: node
+        for name, node in (tree.get("schedules") or {}).items()
+        if signature(str(node["_target_"])).kind == "class"
+    }
+    made = {name: build(dict(node)) for name, node in nodes.items()}
+
+    def shared(value: Any) -> Any:
+        for name, node in nodes.items():
+            if value == node:
+                return made[name]
+        if isinstance(value, Mapping):
+            return {key: shared(one) for key, one in value.items()}
+        return [shared(one) for one in value] if isinstance(value, list) else value
+
+    return shared(tree) if nodes else tree, made
 
 
 def reward_stack(tree: Tree) -> RewardStack:
@@ -30,7 +54,7 @@ def reward_stack(tree: Tree) -> RewardStack:
 def _reward(name: str, node: Tree) -> Any:
     """The function that a node names, in a process of its own where it has a time limit."""
     limit = node.get("time_limit")
-    return build(node) if limit is None else Isolated(name, dict(node), float(limit))
+    return build(dict(node)) if limit is None else Isolated(name, dict(node), float(limit))
 
 
 def method(tree: Tree, *, objective: str = "objective") -> Method:

@@ -93,12 +93,16 @@ def _rollout(line: Mapping[str, Any], task: Task) -> Rollout:
 def _written(row: Task, source: Task) -> dict[str, Any]:
     """A row as what it changes of the task that was asked."""
     columns = {name: value for name, value in row.columns.items() if source.columns.get(name) is not value}
-    return {"task": row.id, "demonstration": row.demonstration, "columns": columns}
+    asked = {name: getattr(row, name) for name in ("prompt", "answer") if getattr(row, name) != getattr(source, name)}
+    media = {"media": []} if source.media and not row.media else {}  # another question may be one about text alone
+    return {"task": row.id, "demonstration": row.demonstration, "columns": columns, **asked, **media}
 
 
 def _read(row: Mapping[str, Any], known: Mapping[str, Task]) -> Task:
-    task = known[row["task"]]
-    return replace(task, demonstration=row["demonstration"], columns={**task.columns, **row["columns"]})
+    task, columns = known[row["task"]], {**known[row["task"]].columns, **row["columns"]}
+    other = {name: row[name] for name in ("prompt", "answer") if name in row}
+    media = () if "media" in row else task.media
+    return replace(task, demonstration=row["demonstration"], columns=columns, media=media, **other)
 
 
 def _told_apart(rows: Sequence[Task]) -> list[Task]:

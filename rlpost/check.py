@@ -7,6 +7,7 @@ from rlpost.checks.annotation import wrong
 from rlpost.checks.likelihood import likelihood_faults
 from rlpost.checks.node import Place, node_faults
 from rlpost.checks.stage import stage_faults
+from rlpost.checks.state import state_faults
 from rlpost.checks.stream import stream_faults
 from rlpost.checks.trainer import batch_faults, trainer_faults
 from rlpost.config import Config
@@ -38,8 +39,8 @@ def faults(cfg: Config) -> list[str]:
         found += node_faults(node, Place(f"schedules.{name}", "schedules", cfg.command))
     for role, node in (cfg.tree.get("models") or {}).items():
         found += node_faults(node, Place(f"models.{role}", catalogue.ROLES, cfg.command))
-    found += _role_faults(cfg.tree) + _span_faults(cfg.tree) + _teacher_faults(cfg.tree) + stage_faults(cfg.tree)
-    found += likelihood_faults(cfg.command, cfg.tree)
+    found += state_faults(cfg.tree, cfg.command) + stage_faults(cfg.tree) + likelihood_faults(cfg.command, cfg.tree)
+    found += _role_faults(cfg.tree) + _span_faults(cfg.tree) + _teacher_faults(cfg.tree)
     if cfg.command == "run":
         from rlpost.pipeline import faults as pipeline_faults
 

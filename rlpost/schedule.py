@@ -2,12 +2,18 @@
 
 `step` counts optimizer steps from 0; `progress` is the finished part of the run, 0 to 1. A schedule is a node of its
 own, usually under `schedules`, that knobs name through an interpolation: `coef: ${schedules.mu}`.
+
+A schedule that remembers is a class with `observe(metrics)`, `values()` and a state; it stands under `schedules`, hears
+of every step of `rlpost grpo`, and may set several knobs, each of which reads its number through `told`.
 """
 
 import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from rlpost.errors import ConfigError
+from rlpost.words import near
 
 
 def schedule(function: Callable[..., float]) -> Callable[..., float]:
@@ -110,6 +116,21 @@ def one_minus(step: int, progress: float, *, of: Any) -> float:
     Equation: f = 1 - of(step, progress)
     """
     return 1.0 - value(of, step, progress)
+
+
+@schedule
+def told(step: int, progress: float, *, by: Any, of: str, times: float = 1.0) -> float:
+    """What a schedule that remembers has set for one of the things that it weighs, times a number of this knob's own.
+
+    Equation: f = times * by.values()[of]
+
+    Edge cases: raises ConfigError for a name that `by` does not set.
+    """
+    found = by.values() if hasattr(by, "values") else {}
+    if of not in found:
+        hint = near(of, found) or f"; it sets {', '.join(found) or 'nothing'}"
+        raise ConfigError(f"a knob is told of {of!r}, which {type(by).__name__} does not set{hint}")
+    return times * found[of]
 
 
 def is_schedule(knob: Any) -> bool:

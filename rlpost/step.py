@@ -65,6 +65,11 @@ class Method:
         """The terms whose coefficient depends on their mean over the step; none: the step has a single phase."""
         return tuple(term for term in self.terms if _reads_mean(term.coef))
 
+    @property
+    def remembering(self) -> dict[str, Any]:
+        """What remembers one step in the next, by its place: an advantage with `observe` and a state."""
+        return {"advantage": self.advantage} if hasattr(self.advantage, "observe") else {}
+
     def scoring_plugins(self) -> list[Callable[..., Any]]:
         """What runs before the micro-batches are cut."""
         credit = [self.advantage] if self.advantage else []
@@ -202,6 +207,8 @@ def loss(
         # The parts of a step add up to its loss: together their counts make one.
         part = torch.tensor(1 / max(counts.micro_batches, 1))
         metrics[f"{term.name}/loss"] = Summed((coef * share).detach(), part)
+        if callable(term.coef):
+            metrics[f"{term.name}/mean"] = Summed(share.detach(), part)  # comparable while the coefficient changes
         if term in method.measured:
             metrics[f"{term.name}/coef"] = Summed(coef * part, part)
         for name, values in found.metrics.items():

@@ -72,7 +72,8 @@ def test_commands_of_a_recipe():
 
 def test_listing_of_recipes_and_axes():
     rows = json.loads(explain.listing(None, None, True, None))
-    assert {row["name"] for row in rows} == set(catalogue.options("recipe", ROOTS))
+    methods = {n for n, path in catalogue.options("pipeline", ROOTS).items() if "about" in catalogue.read_yaml(path)}
+    assert {row["name"] for row in rows} == set(catalogue.options("recipe", ROOTS)) | methods and len(methods) >= 6
     assert [row["name"] for row in json.loads(explain.listing(None, "Group Sequence", True, None))] == ["gspo"]
     axis = json.loads(explain.listing("objective", None, True, None))
     assert {row["name"] for row in axis} == set(catalogue.options("objective", ROOTS))
@@ -104,7 +105,7 @@ def test_explain_prefers_the_recipe_and_finds_the_option():
     assert json.loads(explain.explain("token_mean", True, None))["reads"] == "mask, counts"
 
 
-@pytest.mark.parametrize(("name", "hint"), [("gsppo", "'gspo'"), ("objektive=gspo", "'objective'")])
+@pytest.mark.parametrize(("name", "hint"), [("gspoo", "'gspo'"), ("objektive=gspo", "'objective'")])
 def test_explain_unknown(name, hint):
     with pytest.raises(ConfigError, match=f"did you mean {hint}"):
         explain.explain(name, False, None)

@@ -12,7 +12,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from rlpost import rows, signals, step
 from rlpost.config import Config
-from rlpost.fields import needed
+from rlpost.fields import call, needed
 from rlpost.likelihood import angle
 from rlpost.models.encode import Encoder
 from rlpost.models.roles import Reference
@@ -26,6 +26,7 @@ from rlpost.trainers import records, replay
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.replay import Replay
 from rlpost.trainers.seams import gathered
+from rlpost.trainers.states import States
 from rlpost.trainers.streams import Streams
 from rlpost.types import Prompt, Rollout, Scored, Task
 
@@ -48,17 +49,20 @@ class Collects:
     reference: Reference | None
     streams: Streams
     replay: Replay | None
+    states: States
     teacher: Teacher | None
     vllm: Any
     steps_per_cycle: Any
     rows_seen: int
     phase: Callable[..., Any]
     record: Callable[..., None]
+    before: int = 0  # optimizer steps of the runs that this one goes on from
     _logp: Callable[..., tuple[Tensor, Tensor]]
 
     def _collect(self, number: int) -> list[list[rows.MicroBatch]]:
         start = time.perf_counter()
-        stack = self.parts.stack.at(number, self._progress(number))
+        self.record(self.states.tell())
+        stack = self.parts.stack.at(self.clock(number), self._progress(number))
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         mine, everyone = self._drawn(number, rank, ranks)
         everything = [r for part in everyone for r in part]
@@ -101,6 +105,9 @@ class Collects:
         self.parts.curriculum.observe(found, metrics)
         stack.observe(everything)
         self.streams.observe(found, metrics)
+        self.states.note(metrics)
+        for one in self.parts.method.remembering.values():
+            call(one.observe, credit.scored, {})
         return cycle
 
     def _drawn(self, number: int, rank: int, ranks: int) -> tuple[list[Rollout], list[list[Rollout]]]:
@@ -133,19 +140,23 @@ class Collects:
         self, number: int, mine: Sequence[Rollout], everything: Sequence[Rollout]
     ) -> tuple[Scored, step.Credit]:
         """The table of all rollouts and their credit."""
-        table = rows.scored(everything, self.parts.stack.at(number, self._progress(number)), version=number)
+        table = rows.scored(everything, self.parts.stack.at(self.clock(number), self._progress(number)), version=number)
         with self.phase("score"):
             parts = gathered(self._before_credit(mine), self.accelerator)
         for name in parts[0]:
             table = replace(table, **{name: rows.padded([row for part in parts for row in part[name]], 0.0)})
-        return table, step.score(table, self.parts.method, step=number, progress=self._progress(number))
+        return table, step.score(table, self.parts.method, step=self.clock(number), progress=self._progress(number))
+
+    def clock(self, number: int) -> int:
+        """The step that schedules see: optimizer steps of this run and of those that it goes on from."""
+        return self.before + number
 
     def _progress(self, number: int) -> float:
         """The share of the run that is done at the start of an optimizer step."""
         return number / max(1, self.args.max_steps)
 
     def _context(self, number: int) -> Context:
-        seed = self.args.seed * 1_000_003 + number * 1_009 + self.accelerator.process_index
+        seed = self.args.seed * 1_000_003 + self.clock(number) * 1_009 + self.accelerator.process_index
         generator = torch.Generator(device=self.accelerator.device).manual_seed(seed % (1 << 63))
 
         def engine(prompts: Sequence[Prompt], n: int, how: Sampling) -> list[Any]:
@@ -158,11 +169,11 @@ class Collects:
         return Context(
             engine=engine,
             encoder=self.encoder,
-            stack=self.parts.stack.at(number, self._progress(number)),
+            stack=self.parts.stack.at(self.clock(number), self._progress(number)),
             sampling=self.parts.sampling,
             num_generations=self.parts.num_generations,
             rng=random.Random(seed),
-            step=number,
+            step=self.clock(number),
             progress=self._progress(number),
             version=number,
             prompts=self.prompt_stats,

@@ -36,6 +36,7 @@ from rlpost.trainers.parts import Parts
 from rlpost.trainers.replay import Replay
 from rlpost.trainers.seams import OwnStep, gathered
 from rlpost.trainers.sharing import Sharing, is_sharded
+from rlpost.trainers.states import States
 from rlpost.trainers.streams import Streams
 from rlpost.types import Prompt, Task, TokenBatch
 
@@ -61,8 +62,9 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         )
         self.encoder, self.tasks, self.parts, self.cfg = bundle.encoder, tasks, parts, cfg
         self.rng = random.Random(args.seed)
-        self.streams = Streams(self, cfg.tree, tasks, bundle.encoder)
         self.replay = Replay(parts.replay) if parts.replay else None
+        self.streams = Streams(self, parts.tree, tasks, bundle.encoder)
+        self.states = States(parts, [stream.name for stream in self.streams.all], self.accelerator)
         reads = parts.reads | self.streams.reads()
         self.reference = reference(self.model, cfg.tree) if reads & REFERENCE else None
         teaches = "teacher_logp" in reads
@@ -148,7 +150,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
             for item in (item for item in items if item.rollouts):
                 batch = self._batch(self.model, item)
                 found = step.measure(
-                    batch, self.parts.method, item.counts, step=number, progress=self._progress(number)
+                    batch, self.parts.method, item.counts, step=self.clock(number), progress=self._progress(number)
                 )
                 mine += torch.stack([found[name].double().cpu() for name in names])
         self.model.train(training)
@@ -160,14 +162,15 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     def micro_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
         """The loss of the rollouts of a micro-batch and of what the streams put beside them."""
         loss, metrics = self._rollout_loss(model, item) if item.rollouts else (self.idle(model), {})
-        return self.streams.add(model, item, loss, metrics)
+        loss, metrics = self.streams.add(model, item, loss, metrics)
+        self.states.note(metrics)
+        return loss, metrics
 
     def _rollout_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
         """Score the rows with the current policy and hand them to the pure step."""
         batch, number = self._batch(model, item), self.state.global_step
-        loss, metrics = step.loss(
-            batch, self.parts.method, item.counts, step=number, progress=self._progress(number), means=self._means
-        )
+        now = {"step": self.clock(number), "progress": self._progress(number)}
+        loss, metrics = step.loss(batch, self.parts.method, item.counts, **now, means=self._means)
         metrics["entropy"] = Summed((batch.entropy.detach() * batch.mask).sum(), batch.mask.sum())
         if "old_logp" in item.logps and batch.old_logp is not None:  # otherwise both are the same
             change = torch.where(batch.mask, batch.logp.detach() - batch.old_logp, 0.0)
@@ -234,12 +237,15 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
     # --- what a checkpoint must remember ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict[str, Any]:
-        """What curricula, streams, replay, rewards, picks and a moving reference remember, and rollouts in use."""
+        """What curricula, streams, replay, schedules, rewards and a reference remember, and rollouts in use."""
         return {
             "curriculum": self.parts.curriculum.state_dict(),
             "reward": self.parts.stack.state_dict(),
             "streams": self.streams.state_dict(),
             "replay": self.replay.state_dict() if self.replay else {},
+            "states": self.states.state_dict(),
+            "method": {name: one.state_dict() for name, one in self.parts.method.remembering.items()},
+            "before": self.before,
             "prompts": self.prompt_stats,
             "rng": _plain(self.rng.getstate()),
             "reference": self.reference.state() if self.reference else [],
@@ -253,12 +259,36 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         self.streams.load_state_dict(state["streams"])
         if self.replay:
             self.replay.load_state_dict(state.get("replay", {}))
+        self.states.load_state_dict(state.get("states", {}))
+        self._remember(state)
+        self.before = state.get("before", 0)
         self.prompt_stats = dict(state["prompts"])
         if self.reference:
             self.reference.load_state(state.get("reference", []))
+        self._draw_on(state)
+        self._cycle = [[records.unpack(item) for item in micro] for micro in state["cycle"]]
+
+    def take_over(self, state: Mapping[str, Any], steps: int, tree: Mapping[str, Any]) -> None:
+        """Go on from a run that ended after `steps` with `state`: its averages, and its clock for schedules.
+
+        `tree` is that run's configuration: where its data and curriculum are those of this run, the order goes on too.
+        """
+        self.before = state.get("before", 0) + steps
+        self._remember(state)
+        self.states.load_state_dict(state.get("states", {}))
+        mine = self.cfg.tree
+        if not mine.get("build") and all(tree.get(key) == mine.get(key) for key in ("dataset", "build", "curriculum")):
+            self.parts.curriculum.load_state_dict(state["curriculum"])
+            self._draw_on(state)
+
+    def _remember(self, state: Mapping[str, Any]) -> None:
+        for name, one in self.parts.method.remembering.items():
+            if name in state.get("method", {}):
+                one.load_state_dict(state["method"][name])
+
+    def _draw_on(self, state: Mapping[str, Any]) -> None:
         version, internal, gauss = state["rng"]
         self.rng.setstate((version, tuple(internal), gauss))
-        self._cycle = [[records.unpack(item) for item in micro] for micro in state["cycle"]]
 
     def _mid_cycle(self) -> bool:
         return self.state.global_step % (self.steps_per_cycle * self.args.num_iterations) != 0

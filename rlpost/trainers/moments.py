@@ -1,4 +1,7 @@
-"""The optimizer of an earlier run, gone on with: what it remembers of gradients, not its learning rate."""
+"""The optimizer of an earlier run, gone on with: what it remembers of gradients, not its learning rate.
+
+With it goes what the trainer takes over: running averages, the order of the tasks, and the steps that schedules count.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,6 +10,7 @@ import torch
 from torch import Tensor
 from transformers import TrainerCallback
 
+from rlpost import catalogue
 from rlpost.errors import ConfigError, ModelError
 from rlpost.run import checkpoint, files
 from rlpost.trainers.sharing import is_sharded
@@ -20,11 +24,15 @@ class GoOn(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == 0:
-            go_on(self.trainer.optimizer, self.run, self.trainer.accelerator)
+            place = go_on(self.trainer.optimizer, self.run, self.trainer.accelerator)
+            extra = torch.load(place / "rlpost.pt", weights_only=True)["extra"]
+            self.trainer.take_over(
+                extra, checkpoint.step_of(place), catalogue.read_yaml(Path(self.run) / "config.yaml")
+            )
 
 
-def go_on(optimizer: Any, run: str, accelerator: Any) -> None:
-    """Give `optimizer` the moments and step counts with which the run folder `run` ended.
+def go_on(optimizer: Any, run: str, accelerator: Any) -> Path:
+    """Give `optimizer` the moments and step counts with which the run folder `run` ended; returns its last checkpoint.
 
     Learning rate, betas and the like stay those of this run. Raises ConfigError where the run did not save its last
     step or the optimizer is sharded, ModelError where the optimizer is of another kind or of another model.
@@ -43,6 +51,7 @@ def go_on(optimizer: Any, run: str, accelerator: Any) -> None:
     if problem:
         raise ModelError(f"trainer.optimizer_from={run} does not fit this run: {problem}")
     optimizer.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
+    return place
 
 
 def _differs(saved: dict[str, Any], own: dict[str, Any], parameters: list[Any]) -> str | None:

@@ -13,7 +13,8 @@ class Parts:
     """What the recipe picked, ready to call. Raises DataError where there is no task, ConfigError for an engine."""
 
     def __init__(self, cfg: Config, tasks: Sequence[Task]):
-        tree = cfg.tree
+        self.tree, self.states = assemble.with_states(cfg.tree)
+        tree = self.tree
         if not tasks:
             raise DataError("the dataset has no task to train on; look at its path, split and filters")
         self.stack = assemble.reward_stack(tree)

@@ -109,6 +109,9 @@ class OwnStep:
     def load_extra_state(self, state: Mapping[str, Any]) -> None:
         """Restore what `extra_state` returned."""
 
+    def take_over(self, state: Mapping[str, Any], steps: int, tree: Mapping[str, Any]) -> None:
+        """Go on from another run's `extra_state` after `steps`, `tree` being its configuration: here with nothing."""
+
     def train_or_stop(self, resume: str | None) -> None:
         """Train, or go on from the checkpoint `resume`. Raises Interrupted after Ctrl-C, when a checkpoint is saved."""
         if resume is not None:
@@ -132,11 +135,7 @@ class OwnStep:
 
     def record(self, metrics: Mapping[str, Summed | float]) -> None:
         """Add metrics of the current step; sums and counts add up over micro-batches and ranks."""
-        for name, value in metrics.items():
-            new = value if isinstance(value, Summed) else Summed(torch.tensor(float(value)), torch.ones(()))
-            old = self._sums.get(name)
-            self._sums[name] = new if old is None else Summed(old.total + new.total.cpu(), old.count + new.count.cpu())
-            self._sums[name] = Summed(self._sums[name].total.cpu(), self._sums[name].count.cpu())
+        add_up(self._sums, metrics)
 
     # --- overridden from transformers and TRL -------------------------------------------------------------------
 
@@ -254,15 +253,11 @@ class OwnStep:
     def _drain(self) -> dict[str, float]:
         sums, seconds = self._sums, dict(self._seconds)
         self._sums, self._seconds = {}, defaultdict(float)
-        parts = gathered({name: (float(s.total), float(s.count)) for name, s in sums.items()}, self.accelerator)
-        names = dict.fromkeys(name for part in parts for name in part)
-        means = {}
-        for name in names:
-            total, count = (sum(part[name][i] for part in parts if name in part) for i in (0, 1))
-            means[name] = total / count if count else 0.0
-            if name == "gradient_tokens":
-                means["gradient_tokens_per_s"] = total / max(time.monotonic() - self._drained, 1e-9)
+        moving, elapsed = sums.get("gradient_tokens"), max(time.monotonic() - self._drained, 1e-9)
         self._drained = time.monotonic()
+        means = means_of(sums, self.accelerator)
+        if moving is not None:
+            means["gradient_tokens_per_s"] = float(moving.total) / elapsed
         return {**means, **{f"time/{name}": value for name, value in seconds.items()}}
 
     def _counted(self) -> dict[str, float]:
@@ -279,6 +274,24 @@ class OwnStep:
         self._told = known.copy()
         known.judge(self.rows_seen, self.ledger_limits)
         return {f"ledger/{kind}": float(known.count(kind)) for kind in ledger.KINDS if known.count(kind)}
+
+
+def add_up(sums: dict[str, Summed], metrics: Mapping[str, Summed | float]) -> None:
+    """Add metrics to sums and counts on the CPU; a plain number counts once."""
+    for name, value in metrics.items():
+        new = value if isinstance(value, Summed) else Summed(torch.tensor(float(value)), torch.ones(()))
+        old = sums.get(name, Summed(torch.zeros(()), torch.zeros(())))
+        sums[name] = Summed(old.total + new.total.cpu(), old.count + new.count.cpu())
+
+
+def means_of(sums: Mapping[str, Summed], accelerator: Any) -> dict[str, float]:
+    """The means over all ranks of what `add_up` added; 0 where nothing was counted."""
+    parts = gathered({name: (float(s.total), float(s.count)) for name, s in sums.items()}, accelerator)
+    means = {}
+    for name in dict.fromkeys(name for part in parts for name in part):
+        total, count = (sum(part[name][i] for part in parts if name in part) for i in (0, 1))
+        means[name] = total / count if count else 0.0
+    return means
 
 
 def gathered(value: Any, accelerator: Any) -> list[Any]:

@@ -132,7 +132,7 @@ class Streams:
                 ref_logp, rows = held_against(trainer.reference, self.likelihood, trainer.parts.divergence, rows)
         batch = demonstration_batch(part.rows, self.likelihood(model, rows), ref_logp)
         progress = number / max(1, trainer.args.max_steps)
-        loss, found = step.loss(batch, stream.method, part.counts, step=number, progress=progress)
+        loss, found = step.loss(batch, stream.method, part.counts, step=trainer.clock(number), progress=progress)
         term = stream.method.objective.name
         metrics = {name if name.startswith(term) else f"{term}/{name}": value for name, value in found.items()}
         metrics[f"{term}/logp"] = Summed((batch.logp.detach() * batch.mask).sum(), batch.mask.sum())

@@ -2,13 +2,16 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
+from rlpost.batches import without
 from rlpost.config import build, compose
+from rlpost.errors import DataError
 from rlpost.run.folder import RunFolder
 from rlpost.trainers import dpo
 from tests.trainers.small import config, moved, plain_metrics, resumed, same, tasks, trained, trainer, weights
@@ -107,3 +110,20 @@ def test_the_verb_trains_measures_and_saves(tmp_path):
     assert result["steps"] == 2 and result["table"]["held-out loss before"] == pytest.approx(math.log(2), abs=1e-6)
     assert result["table"]["held-out pairs ranked right after"].n == 3
     assert (folder.model / "model.safetensors").is_file()
+
+
+def test_numbers_of_a_pair_reach_the_loss_and_their_lack_is_a_sentence(tmp_path):
+    """SPPO at its reference: half the squared targets, (win - 1/2) / beta, mean over the pairs of the step."""
+    wins = [(0.8, 0.3), (0.7, 0.4)]
+    pairs = [
+        replace(one, columns={**one.columns, "chosen_win": w, "rejected_win": r})
+        for one, (w, r) in zip(tasks(2), wins, strict=True)
+    ]
+    cfg = config("dpo", "preference=sppo", "preference.beta=1.0", "trainer.per_device_train_batch_size=2")
+    found = trainer(cfg, tmp_path, pairs)
+    loss, _ = found.rows_loss(found.model, found.micro_batches(0)[0])
+    assert loss.item() == pytest.approx(0.5 * (0.3**2 + 0.2**2 + 0.2**2 + 0.1**2) / 2, rel=1e-5)
+    assert without(pairs, found.facts) is None
+    assert without(tasks(2), found.facts) == "task t0 has no column 'chosen_win'"
+    with pytest.raises(DataError, match=r"no column 'chosen_win', which .*sppo reads; pick a build that gives it"):
+        dpo.run(config("dpo", "preference=sppo", "evaluation.tasks=0"), RunFolder(tmp_path / "run"))

@@ -90,3 +90,14 @@ def test_the_weights_of_init_are_evaluated(tmp_path):
     model.save_pretrained(tmp_path / "saved")
     bundle, *_ = evaluate.prepare(compose("eval", ["model=tiny", "debug=smoke", f"init={tmp_path / 'saved'}"]))
     assert bundle.model.lm_head.weight.equal(model.lm_head.weight)
+
+
+def test_every_round_asks_other_prompts_and_starts_over():
+    tasks = list("abcde")
+    assert [evaluate._round(tasks, 2, number) for number in range(4)] == [
+        ["a", "b"],
+        ["c", "d"],
+        ["e", "a"],
+        ["b", "c"],
+    ]
+    assert evaluate._round(tasks, 9, 1) == ["e", "a", "b", "c", "d"]
