@@ -19,8 +19,9 @@ def table(model: Any, tree: Mapping[str, Any], load: Load, second: Mapping[str, 
 
     peak = libraries + weights + optimizer + second models + max of
       generation: cache
-      training: activations + logits + the largest gradient, or all gradients where the backward pass ends, whichever is
-      more; with accumulation all gradients stay beside the activations of the next micro-batch.
+      training: activations + logits + gradients on a CPU, where the C library keeps what gradients have left, and with
+      accumulation, where they stay; else activations + logits + the largest gradient when the backward pass begins, or
+      all gradients when it ends, whichever is more.
     Sharded ranks (ZeRO-3, FSDP) hold 1/ranks of weights, gradients and state, in float32 where training is mixed, and
     the two largest layers whole.
     """
@@ -45,7 +46,7 @@ def table(model: Any, tree: Mapping[str, Any], load: Load, second: Mapping[str, 
     parts["cache"] = memory.cache(model, load, engine=str((tree.get("rollout") or {}).get("engine", "transformers")))
     parts["libraries"] = device.libraries
     forward = parts["activations"] + parts["logits"]
-    if n["accumulation"] > 1:
+    if n["accumulation"] > 1 or device.kind == "cpu":
         training = forward + parts["gradients"]
     else:
         training = max(forward + memory.largest(model), parts["gradients"])

@@ -30,8 +30,8 @@ class Device:
 def at_hand(memory_gib: float | None = None) -> Device:
     """The device of this machine, or a GPU of `memory_gib` GiB to plan for elsewhere.
 
-    `libraries` is what Python and torch take: of a host the resident set of this process, which has imported them and
-    holds no model; of a GPU a context.
+    `libraries` is what Python and torch take: of a host the resident set of this process, which has imported them
+    and holds no model; of a GPU a context.
     """
     if memory_gib is not None:
         size = int(memory_gib * 2**30)

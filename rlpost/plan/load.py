@@ -15,21 +15,25 @@ from rlpost.plan.tokens import Lengths, limits
 from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Completion, Sampling
 from rlpost.stack import RewardStack
-from rlpost.types import Prompt, Task
+from rlpost.types import Prompt, Rollout, Task
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A dry run of the rollout: rows of the largest call of the engine, and what trains of a group."""
+    """A dry run of the rollout: the largest call of the engine, and the rows of a group that have tokens that train.
+
+    `together` rows of `prompts` different prompts, of at most `prompt` tokens, are given `answer` tokens each. A group
+    has at most `group_rows` rows of `group_tokens` tokens in all, `group_trained` of which train, of `row_tokens` each.
+    """
 
     together: int
     prompts: int
     prompt: int
     answer: int
     group_rows: int
+    group_tokens: int
+    group_trained: int
     row_tokens: int
-    rows: int
-    calls: int
 
 
 def dry_run(tree: Mapping[str, Any], tasks: Sequence[Task], encoder: Encoder, sampling: Sampling) -> Drawn:
@@ -49,21 +53,20 @@ def dry_run(tree: Mapping[str, Any], tasks: Sequence[Task], encoder: Encoder, sa
         engine, encoder, RewardStack({}), sampling, int(tree["rollout"]["num_generations"]), random.Random(0)
     )
     rows = build(dict(tree["rollout"]))(list(tasks), context)
-    groups: dict[str, int] = {}
+    groups: dict[str, list[Rollout]] = {}
     for row in rows:
         if any(row.trains):
-            groups[row.group] = groups.get(row.group, 0) + 1
+            groups.setdefault(row.group, []).append(row)
     together, prompts, prompt, answer = max(calls, default=(0, 0, 0, 0))
-    trained = [len(row.tokens) for row in rows if any(row.trains)]
     return Drawn(
-        together,
-        prompts,
-        prompt,
-        answer,
-        max(groups.values(), default=0),
-        max(trained, default=0),
-        len(rows),
-        len(calls),
+        together=together,
+        prompts=prompts,
+        prompt=prompt,
+        answer=answer,
+        group_rows=max((len(group) for group in groups.values()), default=0),
+        group_tokens=max((sum(len(row.tokens) for row in group) for group in groups.values()), default=0),
+        group_trained=max((sum(sum(row.trains) for row in group) for group in groups.values()), default=0),
+        row_tokens=max((len(row.tokens) for group in groups.values() for row in group), default=0),
     )
 
 
@@ -78,30 +81,33 @@ def of_grpo(model: Any, tree: Mapping[str, Any], lengths: Lengths, drawn: Drawn 
     """The load of a GRPO step: whole groups of the longest prompt, each completion at its limit.
 
     groups of a micro-batch = ceil(rows * accumulation * ranks / num_generations / micro-batches of all ranks).
-    tokens = groups * prompt + completions * answer where prompts are shared, completions * (prompt + answer) elsewhere.
+    tokens = groups * (prompt + the completions of a group) where prompts are shared (`kernels.completions_at_once`
+    keeps those of so many alone), completions * (prompt + longest completion), padded, elsewhere.
     """
     n, group = numbers(tree), int(tree["rollout"]["num_generations"])
     limit = int(tree["rollout"]["max_tokens"])
     total, parts = n["rows"] * n["accumulation"] * n["ranks"], n["accumulation"] * n["ranks"]
     groups = math.ceil(total / group / parts)
-    each, answer = (drawn.group_rows, drawn.row_tokens) if drawn else (group, limit)
-    rows = groups * each
+    if drawn is None:
+        made = tasks_per_generation(tree)
+        longest = max((one.prompt for one in lengths.found), default=0)
+        drawn = Drawn(made * group, made, longest, limit, group, group * limit, group * limit, limit)
+    rows, answer, answers = groups * drawn.group_rows, drawn.row_tokens, groups * drawn.group_tokens
     longest = max((one.prompt for one in lengths.found), default=0)
     patches = patches_of(model, lengths)
     asked = (tree.get("kernels") or {}).get("completions_at_once")
-    kept = min(rows, int(asked)) if asked else rows
-    packed, alone = groups * longest + kept * answer, rows * (longest + answer)
-    shared = shares(model, tree) and rows * (longest + answer) > prefix.WORTH * (groups * longest + rows * answer)
-    together = tasks_per_generation(tree) * group
+    packed, alone = groups * longest + answers, rows * longest + answers
+    shared = shares(model, tree) and alone > prefix.WORTH * packed
+    kept = min(answers, int(asked) * answer) if asked else answers
     load = Load(
-        tokens=packed if shared else alone,
+        tokens=groups * longest + kept if shared else rows * (longest + answer),
         rows=rows,
-        trained=rows * answer,
+        trained=groups * drawn.group_trained,
         patches=(groups if shared else rows) * patches,
-        drawn=drawn.together if drawn else together,
-        drawn_prompts=drawn.prompts if drawn else tasks_per_generation(tree),
-        prompt=drawn.prompt if drawn else longest,
-        answer=drawn.answer if drawn else limit,
+        drawn=drawn.together,
+        drawn_prompts=drawn.prompts,
+        prompt=drawn.prompt,
+        answer=drawn.answer,
     )
     return _with_streams(load, tree, lengths, parts)
 

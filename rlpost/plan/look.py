@@ -12,6 +12,7 @@ from rlpost import assemble
 from rlpost.batches import MAX_BAD, demonstrated, paired
 from rlpost.config import Config
 from rlpost.errors import ConfigError, DataError, OutOfMemory, RlpostError
+from rlpost.execute import trainer_of
 from rlpost.models.encode import Bundle
 from rlpost.nodes import build
 from rlpost.plan import batch, budget, load, models, rewards, second, tokens
@@ -78,10 +79,8 @@ def _batch(cfg: Config, tasks: Sequence[Task], found: Findings) -> None:
     if cfg.command == "grpo" and (sentence := batch.generation_fault(cfg.tree)):
         found.fault(ConfigError(sentence))
         return
-    facts = batch.arithmetic(cfg.command, cfg.tree, len(tasks), steps_of(cfg, len(tasks)))
-    found.facts["batch"] = {"arithmetic": facts}
-    if tasks and facts["epochs"] < 1:
-        found.warn(f"the run ends after {facts['epochs']:.2f} epochs: {len(tasks)} tasks are more than it visits")
+    steps = steps_of(cfg, len(tasks))
+    found.facts["batch"] = {"arithmetic": batch.arithmetic(cfg.command, cfg.tree, len(tasks), steps)}
 
 
 def steps_of(cfg: Config, tasks: int) -> int:
@@ -162,6 +161,7 @@ def _memory(
         else:
             told = load.of_rows(command, model, tree, lengths)
             found.facts.setdefault("does not apply", []).append("cache: nothing is generated while training")
+        trainer_of(command)  # what the run imports is part of what it holds
         facts = budget.table(model, tree, told, extra, at_hand(options.memory_gib))
         found.facts["memory"] = {**facts, "load": vars(told), "second models": extra}
         try:

@@ -21,6 +21,7 @@ STATES = {
 # Bytes per weight of those that keep other dtypes: 8-bit states, and float32 ones.
 STATE_BYTES = {
     "adamw_bnb_8bit": 2, "adamw_8bit": 2, "paged_adamw_8bit": 2, "lion_8bit": 1, "paged_lion_8bit": 1,
+    "paged_adamw_32bit": 8, "lion_32bit": 4, "paged_lion_32bit": 4,
 }  # fmt: skip
 DEFAULT_OPTIMIZER = "adamw_torch_fused"
 

@@ -103,9 +103,7 @@ def _rewards(facts: Sequence[Mapping[str, Any]], _: bool) -> list[Any]:
 def _memory(facts: Mapping[str, Any], _: bool) -> list[Any]:
     from rlpost.plan.budget import gib
 
-    rows = [
-        [name, gib(size), "counted" if name in facts["exact"] else "estimated"] for name, size in facts["parts"].items()
-    ]
+    rows = [[name, gib(size), _how(name, facts)] for name, size in facts["parts"].items()]
     ranks, device = facts["ranks in this memory"], facts["device"]
     rows.append(["peak of a rank (parts that are there together)", gib(facts["peak"]), "estimated"])
     if ranks > 1:
@@ -114,6 +112,12 @@ def _memory(facts: Mapping[str, Any], _: bool) -> list[Any]:
     fits = "it fits" if ranks * facts["peak"] <= device["free"] else "IT DOES NOT FIT"
     title = f"Memory of a rank: {fits} ({facts['trained parameters']:,} of {facts['parameters']:,} parameters train)"
     return [table(title, ["part", "size", ""], rows)]
+
+
+def _how(part: str, facts: Mapping[str, Any]) -> str:
+    if part == "libraries" and facts["device"]["kind"] == "cpu":
+        return "measured"
+    return "counted" if part in facts["exact"] else "estimated"
 
 
 def _time(facts: Mapping[str, Any], _: bool) -> list[Any]:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rlpost import config, pipeline
+from rlpost.errors import ConfigError
 from rlpost.execute import resumed
 from rlpost.pipeline import TRAINING, Stage
 from rlpost.plan.findings import CannotRun, Findings
@@ -23,7 +24,12 @@ def plan_stages(overrides: list[str], options: "Options") -> None:
     from rlpost.plan.command import planned, tell
 
     cfg = config.compose("run", resumed("run", overrides))
-    config.check(cfg)
+    try:
+        config.check(cfg)
+    except ConfigError as error:
+        found = Findings("run")
+        found.fault(error)
+        tell(found, options)
     stages = pipeline.plan(cfg.tree.get("pipeline") or {}, pipeline.common(cfg))
     faults: list[tuple[int, str]] = []
     plans = []

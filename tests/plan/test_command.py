@@ -80,6 +80,6 @@ def test_commands_that_do_not_train_have_no_plan():
 
 
 def test_a_pipeline_is_planned_stage_by_stage():
-    done, found = facts("run", "pipeline=sft_then_grpo", "pipeline.with=[model=tiny]")
+    done, found = facts("run", "pipeline=sft_then_grpo", 'pipeline.with=["model=tiny"]')
     assert done.exit_code == 0, done.output
     assert [(stage["stage"], stage["command"]) for stage in found["stages"]] == [("cold_start", "sft"), ("rl", "grpo")]

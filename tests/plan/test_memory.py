@@ -162,17 +162,23 @@ def tree(accumulation=1, ranks=1, **launch):
 CPU = Device("here", "cpu", free=2**40, total=2**40, libraries=1000, shared=True)
 
 
+GPU = Device("elsewhere", "cuda", free=2**40, total=2**40, libraries=1000, shared=False)
+
+
 def test_the_peak_has_what_is_there_together(monkeypatch):
-    """One micro-batch: gradients come while activations go. With accumulation both are there."""
+    """On a GPU gradients come while activations go; with accumulation, and in a process of a CPU, both are there."""
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     model, load = skeleton(LLAMA).model, Load(tokens=1000, rows=1, trained=10)
-    facts = budget.table(model, tree(), load, {"reference": 500}, CPU)
+    facts = budget.table(model, tree(), load, {"reference": 500}, GPU)
     parts = facts["parts"]
     fixed = 1000 + parts["weights"] + parts["optimizer"] + 500
     forward = parts["activations"] + parts["logits"]
     assert facts["peak"] == fixed + forward + 259 * 32 * 4  # the head's gradient is the largest
-    more = budget.table(model, tree(accumulation=2), load, {"reference": 500}, CPU)
-    assert more["peak"] == fixed + forward + parts["gradients"]
+    for more in (tree(accumulation=2), tree()):
+        device = GPU if more != tree() else CPU
+        assert (
+            budget.table(model, more, load, {"reference": 500}, device)["peak"] == fixed + forward + parts["gradients"]
+        )
     two = budget.table(model, tree(ranks=2), load, {}, CPU)
     assert two["ranks in this memory"] == 2
     assert two["parts"]["exchange of gradients"] == parts["gradients"]

@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 
 from rlpost.config import compose
 from rlpost.plan import load, tokens
 from rlpost.plan.skeleton import skeleton
-from rlpost.types import Task
+from rlpost.types import Media, Task
 
 TINY = {"_target_": "rlpost.models.tiny.text"}
 # One token per byte: start of turn, "user", line break, text, end of turn, start of turn, "assistant", line break.
@@ -58,8 +59,6 @@ def test_rows_over_the_limit_stop_a_supervised_run_past_the_share():
 
 
 def test_media_that_a_text_model_cannot_read_are_a_fault():
-    from rlpost.types import Media
-
     shown = task(0, "look", media=(Media("image", path="a.png"),))
     found = tokens.measure("grpo", [shown], skeleton(TINY).encoder, [0])
     facts = tokens.facts("grpo", {"rollout": {"max_tokens": 8}}, found, None)
@@ -67,7 +66,7 @@ def test_media_that_a_text_model_cannot_read_are_a_fault():
 
 
 def test_what_a_rollout_draws_is_seen_in_a_dry_run(monkeypatch):
-    """Half as many completions on shuffled frames stand beside 4 of each video, and do not train."""
+    """4 completions of 6 tokens of each of 2 tasks, in one call."""
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     picks = ["model=tiny", "rollout.num_generations=4", "rollout.max_tokens=6"]
     tree = compose("grpo", [*picks, "trainer.per_device_train_batch_size=8"]).tree
@@ -76,12 +75,32 @@ def test_what_a_rollout_draws_is_seen_in_a_dry_run(monkeypatch):
 
     drawn = load.dry_run(tree, [task(0, "a"), task(1, "bcd")], bundle.encoder, assemble.sampling(tree["rollout"]))
     assert (drawn.together, drawn.prompts, drawn.prompt, drawn.answer) == (8, 2, FRAME + 3, 6)
-    assert (drawn.group_rows, drawn.row_tokens, drawn.rows) == (4, 6, 8)
+    assert (drawn.group_rows, drawn.row_tokens, drawn.group_tokens, drawn.group_trained) == (4, 6, 24, 24)
     found = load.of_grpo(bundle.model, tree, lengths(20, 30), drawn)
     # Two groups a micro-batch: 2 prompts of 30 once, 8 completions of 6; alone it would be 8 * 36.
     assert (found.tokens, found.trained, found.rows) == (2 * 30 + 8 * 6, 48, 8)
+    few = {**tree, "kernels": {"completions_at_once": 3}}
+    assert load.of_grpo(bundle.model, few, lengths(20, 30), drawn).tokens == 2 * 30 + 3 * 6
+    assert load.of_grpo(bundle.model, tree, lengths(20, 30), None).tokens == 2 * 30 + 8 * 6
     off = {**tree, "kernels": {"prefix": "off"}}
     assert load.of_grpo(bundle.model, off, lengths(20, 30), drawn).tokens == 8 * 36
+
+
+def test_an_arm_that_does_not_train_is_drawn_but_not_laid_out(monkeypatch):
+    """rollout contrast_shuffle: beside 4 completions of a video 2 on changed frames, in a call of their own."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    from rlpost import assemble
+
+    picks = ["model=video_tiny", "rollout=contrast_shuffle", "rollout.num_generations=4", "rollout.max_tokens=6"]
+    tree = compose("grpo", picks).tree
+    frames = np.zeros((8, 56, 56, 3), np.uint8)
+    turn = {"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "what moves ?"}]}
+    shown = Task("v", (turn,), media=(Media("video", frames=frames, fps=4.0),))
+    encoder = skeleton({"_target_": "rlpost.models.tiny_video.video_tiny"}).encoder
+    drawn = load.dry_run(tree, [shown], encoder, assemble.sampling(tree["rollout"]))
+    assert (drawn.together, drawn.group_rows, drawn.group_trained) == (4, 4, 24)
+    # 8 frames in pairs, 4 x 4 patches merged 2 by 2: 4 * 4 tokens
+    assert tokens.measure("grpo", [shown], encoder, [0]).found[0].visual == 16
 
 
 @pytest.mark.parametrize(("command", "whole"), [("sft", 4 * 7), ("reward", 8 * 7), ("dpo", 4 * 5 + 8 * 2)])
