@@ -41,7 +41,7 @@ def at_hand(memory_gib: float | None = None) -> Device:
         return Device(torch.cuda.get_device_name(), "cuda", free, total, CONTEXT, False)
     memory = psutil.virtual_memory()
     free, total = _bounded(memory.available, memory.total)
-    return Device("this machine's CPU", "cpu", free, total, psutil.Process(os.getpid()).memory_info().rss, True)
+    return Device("this machine", "cpu", free, total, psutil.Process(os.getpid()).memory_info().rss, True)
 
 
 def _bounded(free: int, total: int) -> tuple[int, int]:

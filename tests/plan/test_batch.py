@@ -51,6 +51,11 @@ def test_the_nearest_values_each_alone():
     assert batch.nearest(tree(8)) == []
 
 
+def test_what_is_not_said_is_trls_default(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert batch.numbers({}) == {"rows": 8, "accumulation": 1, "ranks": 1}
+
+
 @pytest.mark.parametrize(("span", "words"), [(6, "4 or 8"), (2, ": 4"), (4, None), (None, None)])
 def test_a_generation_is_a_whole_number_of_steps(span, words):
     found = batch.generation_fault(tree(8, 4, steps_per_generation=span))
