@@ -80,8 +80,7 @@ def _do(command: str, given: list[str], shown: str | None, multirun: bool, folde
     from rlpost import config
     from rlpost.execute import execute, resumed, show
 
-    if folder is not None:
-        given = [*given, f"hydra.searchpath=['file://{folder.expanduser().absolute()}']"]
+    given = _searching(given, folder)
     if shown:
         cfg = config.compose(command, resumed(command, given))
         print(show(cfg, shown))
@@ -96,6 +95,34 @@ def _do(command: str, given: list[str], shown: str | None, multirun: bool, folde
 
 for _name, _text in VERBS.items():
     app.command(_name, help=_text, context_settings=HELP)(_verb(_name))
+
+
+@app.command("plan", help="Say what a run would be and need, before any weight is loaded.", context_settings=HELP)
+def plan_(
+    command: str = typer.Argument(..., help="The command to plan: grpo, sft, dpo, reward or run."),
+    overrides: list[str] = typer.Argument(
+        None,
+        metavar="[KEY=VALUE]...",
+        help="Picks and values, as the command takes them.",
+        autocompletion=complete,
+    ),
+    probe: bool = typer.Option(False, "--probe", help="Load the weights and time real steps on the longest samples."),
+    everything: bool = typer.Option(False, "--all", help="Show every value, not only those that are no default."),
+    samples: int = typer.Option(64, "--samples", help="Tasks of the dataset to look at."),
+    memory: float = typer.Option(None, "--memory", metavar="GIB", help="Plan for a GPU with so much memory."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    config_dir: Path = typer.Option(None, "--config-dir", help="A folder with options and recipes of your own."),
+) -> None:
+    from rlpost.execute import exit_code
+    from rlpost.plan.command import Options, plan
+
+    given = _searching(list(overrides or []), config_dir)
+    options = Options(probe, as_json, everything, samples, memory)
+    raise typer.Exit(exit_code(lambda: plan(command, given, options), f"plan {command}"))
+
+
+def _searching(given: list[str], folder: Path | None) -> list[str]:
+    return given if folder is None else [*given, f"hydra.searchpath=['file://{folder.expanduser().absolute()}']"]
 
 
 @app.command("recipes", help="List the recipes, or the options of an axis.", context_settings=HELP)

