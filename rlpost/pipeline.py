@@ -64,7 +64,7 @@ def check_stages(stages: Sequence[Stage]) -> None:
 
     found, seen = [], set()
     for stage in stages:
-        overrides = _debugged(stage.verb, [REFERENCE.sub("1.0", override) for override in stage.overrides])
+        overrides = debugged(stage.verb, [REFERENCE.sub("1.0", override) for override in stage.overrides])
         overrides += taken(_anywhere(stage), Path("pipeline"))
         if (stage.verb, *overrides) in seen:  # the rounds of a loop differ in folders only
             continue
@@ -122,12 +122,12 @@ def run_stage(verb: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     from rlpost.config import check, compose
 
     ledger.reset()
-    cfg = compose(verb, [*_debugged(verb, overrides), _setting("resume" if _resumable(folder) else "run.dir", folder)])
+    cfg = compose(verb, [*debugged(verb, overrides), _setting("resume" if _resumable(folder) else "run.dir", folder)])
     check(cfg)
     return execute.run_checked(cfg)
 
 
-def _debugged(verb: str, overrides: Sequence[str]) -> list[str]:
+def debugged(verb: str, overrides: Sequence[str]) -> list[str]:
     """The overrides of a stage, with the values of `debug=<name>` behind those of its own `with`."""
     from rlpost import catalogue
 

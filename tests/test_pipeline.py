@@ -491,6 +491,6 @@ def test_lookup():
 
 
 def test_a_debug_option_beats_the_numbers_of_a_stage():
-    found = pipeline._debugged("sft", ["trainer.max_steps=20", "debug=smoke"])
+    found = pipeline.debugged("sft", ["trainer.max_steps=20", "debug=smoke"])
     assert found[:2] == ["trainer.max_steps=20", "debug=smoke"] and "trainer.max_steps=2" in found[2:]
-    assert pipeline._debugged("sft", ["trainer.max_steps=20", "debug=none"]) == ["trainer.max_steps=20", "debug=none"]
+    assert pipeline.debugged("sft", ["trainer.max_steps=20", "debug=none"]) == ["trainer.max_steps=20", "debug=none"]

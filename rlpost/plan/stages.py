@@ -1,6 +1,5 @@
 """The plan of a pipeline: each training stage as a run of its own, stages that differ only in their cell once."""
 
-import re
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -8,8 +7,8 @@ from typing import TYPE_CHECKING
 from rlpost import config, pipeline
 from rlpost.errors import ConfigError
 from rlpost.execute import resumed
-from rlpost.pipeline import TRAINING, Stage
 from rlpost.plan.findings import CannotRun, Findings
+from rlpost.stages import REFERENCE, TRAINING, Stage, plan
 
 if TYPE_CHECKING:
     from rlpost.plan.command import Options
@@ -30,7 +29,7 @@ def plan_stages(overrides: list[str], options: "Options") -> None:
         found = Findings("run")
         found.fault(error)
         tell(found, options)
-    stages = pipeline.plan(cfg.tree.get("pipeline") or {}, pipeline.common(cfg))
+    stages = plan(cfg.tree.get("pipeline") or {}, pipeline.common(cfg))
     faults: list[tuple[int, str]] = []
     plans = []
     for stage, times in representatives(stages):
@@ -60,5 +59,4 @@ def representatives(stages: list[Stage]) -> list[tuple[Stage, int]]:
 
 def overrides_of(stage: Stage) -> list[str]:
     """The stage's overrides as its own command would get them."""
-    texts = [re.sub(pipeline._REFERENCE, "1.0", text) for text in stage.overrides]
-    return pipeline._debugged(stage.verb, texts)
+    return pipeline.debugged(stage.verb, [REFERENCE.sub("1.0", text) for text in stage.overrides])
