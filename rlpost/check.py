@@ -149,13 +149,20 @@ def _divergence_faults(tree: dict[str, Any]) -> list[str]:
 
 
 def _role_faults(tree: dict[str, Any]) -> list[str]:
-    """Rewards that ask a second model which is not configured."""
+    """Rewards, and a rollout with a judge, that ask a second model which is not configured."""
     options = ", ".join(catalogue.options(catalogue.ROLES, [catalogue.recipes_dir()]))
-    return [
-        f"reward.{name} asks models.{node['role']}, which is not configured: scorer@models.{node['role']}=<name>; "
-        f"there are {options}"
+    asked = {
+        f"reward.{name}": node.get("role")
         for name, node in (tree.get("reward") or {}).items()
-        if isinstance(node, dict) and "models" in _reads(node) and node.get("role") not in (tree.get("models") or {})
+        if isinstance(node, dict) and "models" in _reads(node)
+    }
+    rollout = tree.get("rollout")
+    if isinstance(rollout, dict) and rollout.get("judge"):
+        asked["rollout"] = rollout["judge"]
+    return [
+        f"{path} asks models.{role}, which is not configured: scorer@models.{role}=<name>; there are {options}"
+        for path, role in asked.items()
+        if role not in (tree.get("models") or {})
     ]
 
 

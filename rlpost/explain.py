@@ -33,8 +33,8 @@ def listing(axis: str | None, text: str | None, as_json: bool, folder: Path | No
     if not rows:
         hint = f"rlpost recipes --axis {text}" if text in known else "rlpost recipes"
         return f"nothing contains {text!r}; {hint} lists everything\n" if text else "there is none\n"
-    columns = ("name", "line", "reads", "paper") if axis else ("name", "command", "title", "paper", "claim")
-    return _table(columns, rows)
+    columns = ("name", "line", "reads", "paper") if axis else ("name", "command", "title", "paper")
+    return _table(columns, rows) + ("" if axis else "rlpost explain <name> shows what a recipe claims and picks\n")
 
 
 def recipes(roots: list[Path]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from rlpost import rows, signals, step
 from rlpost.config import Config
+from rlpost.errors import RewardError
 from rlpost.fields import call, needed
 from rlpost.likelihood import angle
 from rlpost.models.encode import Encoder
@@ -97,6 +98,8 @@ class Collects:
             scores=held_out.get("scores", ()),
             threshold=float(held_out.get("threshold", 1.0)),
         )
+        for measure in self.parts.metrics.values():
+            metrics |= _measured(measure, everything)
         if self.accelerator.is_main_process:
             self.record(metrics)
             pictures = self._pictures(mine)
@@ -206,3 +209,11 @@ class Collects:
             for name in found:
                 found[name] += [row[: len(r.tokens)].tolist() for row, r in zip(values[name], chunk, strict=True)]
         return found | asked
+
+
+def _measured(measure: Callable[..., Any], rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """What a picked metric says of the step; nothing where it does not apply to these rollouts."""
+    try:
+        return {name: float(value) for name, value in measure(rollouts).items()}
+    except RewardError:
+        return {}

@@ -31,6 +31,7 @@ class Parts:
         self.divergence = build(tree["divergence"]) if tree.get("divergence") else None
         self.follows = build(tree["reference"]) if tree.get("reference") else None
         self.replay: Any = build(tree["replay"]) if tree.get("replay") else None
+        self.metrics = {name: build(node) for name, node in (tree.get("metric") or {}).items()}
         self.reads = self.method.reads()
 
 

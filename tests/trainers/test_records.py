@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from rlpost import rows, step
+from rlpost.errors import RewardError
 from rlpost.run.folder import RunFolder
 from rlpost.stack import Reward, RewardStack
 from rlpost.trainers import grpo
+from rlpost.trainers.collect import _measured
 from rlpost.trainers.records import pack, prompt_text, rollout_records, scored_records, step_metrics, unpack
 from rlpost.types import Counts, Media, Prompt, Rollout, Task
 from tests import toy
@@ -178,3 +180,11 @@ def test_a_resumed_run_keeps_the_rewards_before_its_checkpoint(tmp_path):
     folder.log({"step": 2, "train_loss": 1.0})
     assert grpo._rewards_until(2, folder) == [0.1, 0.3]
     assert grpo._rewards_until(0, folder) == []
+
+
+def test_a_metric_that_does_not_apply_says_nothing():
+    def refuses(rollouts):
+        raise RewardError("no medium")
+
+    assert _measured(refuses, []) == {}
+    assert _measured(lambda rollouts: {"n": len(rollouts)}, [None, None]) == {"n": 2.0}
