@@ -67,11 +67,18 @@ def _verb(command: str) -> Callable[..., None]:
         resolve: bool = typer.Option(False, "--resolve", help="With --cfg (values are always resolved)."),
         multirun: bool = typer.Option(False, "--multirun", "-m", help="Run all combinations of a=1,2 b=x,y."),
         config_dir: Path = typer.Option(None, "--config-dir", help="A folder with options and recipes of your own."),
+        verify: int = typer.Option(
+            None,
+            "--verify-resume",
+            metavar="K",
+            help="Prove that a run killed after K of 2K steps resumes bit for bit.",
+        ),
     ) -> None:
         from rlpost.execute import exit_code
 
         given = list(overrides or [])
-        raise typer.Exit(exit_code(lambda: _do(command, given, cfg or info, multirun, config_dir), command))
+        work = (lambda: _verify(command, given, verify, config_dir)) if verify is not None else None
+        raise typer.Exit(exit_code(work or (lambda: _do(command, given, cfg or info, multirun, config_dir)), command))
 
     return verb
 
@@ -91,6 +98,13 @@ def _do(command: str, given: list[str], shown: str | None, multirun: bool, folde
         sweep(command, given)
     else:
         execute(command, given)
+
+
+def _verify(command: str, given: list[str], steps: int, folder: Path | None) -> None:
+    from rlpost.verify_resume import verify
+
+    equal = verify(command, _searching(given, folder), steps, lambda line: print(line, flush=True))
+    print("equal bit for bit: " + ", ".join(f"{count} {kind}" for kind, count in equal.items()))
 
 
 for _name, _text in VERBS.items():

@@ -55,7 +55,7 @@ def verify(path: str | Path) -> list[str]:
             faults.append(f"{place} is missing.")
         elif place.stat().st_size != entry["bytes"]:
             faults.append(f"{place} has {place.stat().st_size} bytes, the manifest says {entry['bytes']}.")
-        elif _digest(place) != entry["sha256"]:
+        elif digest(place) != entry["sha256"]:
             faults.append(f"{place} differs from its checksum in the manifest.")
     return faults
 
@@ -99,7 +99,7 @@ def _seal(folder: Path) -> None:
     places = sorted(place for place in folder.rglob("*") if place.is_file() and place != folder / MANIFEST)
     listed = {}
     for place in places:
-        listed[place.relative_to(folder).as_posix()] = {"bytes": place.stat().st_size, "sha256": _digest(place)}
+        listed[place.relative_to(folder).as_posix()] = {"bytes": place.stat().st_size, "sha256": digest(place)}
         _sync(place)
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps({"files": listed}, indent=2) + "\n", encoding="utf-8")
@@ -132,6 +132,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
