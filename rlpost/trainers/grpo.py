@@ -247,6 +247,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
             "method": {name: one.state_dict() for name, one in self.parts.method.remembering.items()},
             "before": self.before,
             "prompts": self.prompt_stats,
+            "shared": self.sharing.tokens,
             "rng": _plain(self.rng.getstate()),
             "reference": self.reference.state() if self.reference else [],
             "cycle": [[records.pack(item) for item in micro] for micro in self._cycle] if self._mid_cycle() else [],
@@ -263,6 +264,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         self._remember(state)
         self.before = state.get("before", 0)
         self.prompt_stats = dict(state["prompts"])
+        self.sharing.tokens = dict(state.get("shared", self.sharing.tokens))
         if self.reference:
             self.reference.load_state(state.get("reference", []))
         self._draw_on(state)
@@ -395,5 +397,4 @@ def _to(value: Any, device: torch.device) -> Any:
 
 
 def _plain(state: tuple[Any, ...]) -> list[Any]:
-    version, internal, gauss = state
-    return [version, list(internal), gauss]
+    return [state[0], list(state[1]), state[2]]

@@ -182,6 +182,8 @@ class OwnStep:
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the step's own metrics, write `metrics.jsonl`, and hand everything to the loggers."""
+        if "train_loss" in logs:  # transformers divides by the steps since a resume
+            logs = {**logs, "train_loss": self._total_loss_scalar / max(self.state.global_step, 1)}
         merged = {**logs, **self._drain(), **self._counted()}
         if self.folder.writes:
             self.folder.log({"step": self.state.global_step, "phase": "train", **merged})

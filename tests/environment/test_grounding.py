@@ -92,9 +92,10 @@ def test_without_a_valid_box_the_whole_image_comes_again(said):
 
 def test_rewards_to_watch():
     """[35, 25, 178, 160] and [0, 0, 100, 100]: 65 * 75 = 4875 of 143 * 135 + 10000 - 4875 = 24430."""
-    good = SimpleNamespace(info={"box_valid": 1.0, "box": [35, 25, 178, 160]}, task=TASK)
-    bad, other = SimpleNamespace(info={"box_valid": 0.0}, task=TASK), SimpleNamespace(info={}, task=TASK)
-    apart = SimpleNamespace(info={"box_valid": 1.0, "box": [300, 0, 400, 90]}, task=TASK)
+    good = SimpleNamespace(info={"box_valid": 1.0, "box": [35, 25, 178, 160]}, task=TASK, text="")
+    bad = SimpleNamespace(info={"box_valid": 0.0}, task=TASK, text="")
+    other = SimpleNamespace(info={}, task=TASK, text="")
+    apart = SimpleNamespace(info={"box_valid": 1.0, "box": [300, 0, 400, 90]}, task=TASK, text="")
     assert valid_box([good, bad, other]) == [1.0, 0.0, None]
     assert box_overlap([good, bad, other, apart]) == [pytest.approx(4875 / 24430), 0.0, None, 0.0]
 

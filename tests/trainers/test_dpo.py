@@ -126,4 +126,4 @@ def test_numbers_of_a_pair_reach_the_loss_and_their_lack_is_a_sentence(tmp_path)
     assert without(pairs, found.facts) is None
     assert without(tasks(2), found.facts) == "task t0 has no column 'chosen_win'"
     with pytest.raises(DataError, match=r"no column 'chosen_win', which .*sppo reads; pick a build that gives it"):
-        dpo.run(config("dpo", "preference=sppo", "evaluation.tasks=0"), RunFolder(tmp_path / "run"))
+        dpo.run(config("dpo", "preference=sppo", "evaluation.tasks=0"), RunFolder(tmp_path))
