@@ -1,5 +1,7 @@
 """The first half of a GRPO step: pick tasks, collect rollouts, score them, and deal whole groups to micro-batches."""
 
+import functools
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -98,8 +100,8 @@ class Collects:
             scores=held_out.get("scores", ()),
             threshold=float(held_out.get("threshold", 1.0)),
         )
-        for measure in self.parts.metrics.values():
-            metrics |= _measured(measure, everything)
+        for name, measure in self.parts.metrics.items():
+            metrics |= _measured(name, measure, everything)
         if self.accelerator.is_main_process:
             self.record(metrics)
             pictures = self._pictures(mine)
@@ -211,9 +213,15 @@ class Collects:
         return found | asked
 
 
-def _measured(measure: Callable[..., Any], rollouts: Sequence[Rollout]) -> dict[str, float]:
-    """What a picked metric says of the step; nothing where it does not apply to these rollouts."""
+def _measured(name: str, measure: Callable[..., Any], rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """What a picked metric says of the step; where it does not apply to these rollouts, one sentence per run."""
     try:
-        return {name: float(value) for name, value in measure(rollouts).items()}
-    except RewardError:
+        return {key: float(value) for key, value in measure(rollouts).items()}
+    except RewardError as error:
+        _tell_once(f"metric {name} is not measured: {error}")
         return {}
+
+
+@functools.cache
+def _tell_once(sentence: str) -> None:
+    logging.getLogger("rlpost").warning(sentence)

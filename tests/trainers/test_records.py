@@ -182,9 +182,10 @@ def test_a_resumed_run_keeps_the_rewards_before_its_checkpoint(tmp_path):
     assert grpo._rewards_until(0, folder) == []
 
 
-def test_a_metric_that_does_not_apply_says_nothing():
+def test_a_metric_that_does_not_apply_says_so_once(caplog):
     def refuses(rollouts):
         raise RewardError("no medium")
 
-    assert _measured(refuses, []) == {}
-    assert _measured(lambda rollouts: {"n": len(rollouts)}, [None, None]) == {"n": 2.0}
+    assert _measured("seen", refuses, []) == _measured("seen", refuses, []) == {}
+    assert caplog.messages == ["metric seen is not measured: no medium"]
+    assert _measured("count", lambda rollouts: {"n": len(rollouts)}, [None, None]) == {"n": 2.0}
