@@ -61,8 +61,8 @@ def test_option_composes_and_passes(axis, name):
     assert where, f"no command has the axis {axis}"
     command = name if axis == "trainer" and name in where else "grpo" if "grpo" in where else where[0]
     divergence = ["divergence=forward_kl"] if "ref_divergence" in _reads(axis, name) else []
-    node = node_of(axis, name) if "models" in _reads(axis, name) else {}
-    roles = [role for key, role in node.items() if (key == "role" or key.endswith("_role")) and role]
+    node = node_of(axis, name) if axis == "rollout" or "models" in _reads(axis, name) else {}
+    roles = [role for key, role in node.items() if (key in ("role", "judge") or key.endswith("_role")) and role]
     judge = [f"scorer@models.{role}=stand_in" for role in roles]
     source = ["built_from=[a]"] if axis == "build" else []
     steps = ["reward=[step_scores]", f"{catalogue.ROLES}@models.process=stand_in"]
