@@ -2,9 +2,11 @@
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from rich.table import Table
 
 from rlpost import config
 from rlpost.errors import ConfigError, Interrupted, RlpostError
+from rlpost.run import files, redact
 
 PLUGINS = {
     "joblib": "hydra_joblib_launcher",
@@ -46,7 +49,10 @@ def sweep(command: str, overrides: list[str]) -> None:
         if job.get("message"):
             print(f"job {job['job']}: {job['message']}", flush=True)
     if code == Interrupted.exit_code:
-        raise Interrupted(f"the sweep was interrupted; {len(jobs)} jobs are in {folder}")
+        raise Interrupted(
+            f"the sweep was interrupted; {len(jobs)} jobs are in {folder}, continue with the same words and "
+            f"hydra.sweep.dir={folder}"
+        )
     _raise_first(jobs, code, folder)
 
 
@@ -102,16 +108,49 @@ def table(jobs: list[dict[str, Any]], swept: list[str], folder: Path) -> Table:
 
 
 def run_job(command: str, overrides: list[str], folder: Path) -> float | None:
-    """One job inside Hydra: run the verb, leave done.json, raise JobFailed if it failed. Returns the objective."""
+    """One job inside Hydra: run the verb, leave done.json, raise JobFailed if it failed. Returns the objective.
+
+    In the folder of an earlier sweep a job that ended well is not run again, and one that did not is continued.
+    """
     from rlpost.execute import execute
 
     try:
-        result = execute(command, [*overrides, f"run.dir='{folder}'"])
+        before = _before(folder, overrides)
+        if before and before.get("status") == "ok":
+            print(f"job {folder.name} has ended before, in {folder}", flush=True)
+            result = before
+        else:
+            given = [*overrides, f"run.dir='{folder}'"] if before is None else [f"resume='{folder}'"]
+            result = execute(command, given)
     except Exception as error:
         _leave(folder, overrides, error)
         raise JobFailed(f"job {folder.name} ({', '.join(overrides)}): {error}") from error
     objective = result.get("objective")
     return None if objective is None else float(objective)
+
+
+def _before(folder: Path, overrides: list[str]) -> dict[str, Any] | None:
+    """What an earlier sweep left of this job: its outcome, {} of one to continue, None where nothing had begun.
+
+    Raises ConfigError where the folder is that of a job with other overrides.
+    """
+    asked, begun = folder / "overrides.txt", (folder / "config.yaml").is_file()
+    if asked.is_file():
+        old, new = _own(asked.read_text(encoding="utf-8").splitlines()), _own(redact.text(text) for text in overrides)
+        if old != new:
+            raise ConfigError(
+                f"{folder} holds a job with other values ({', '.join(old)} instead of {', '.join(new)}); continue a "
+                "sweep with the words that began it, or give another hydra.sweep.dir"
+            )
+        if begun:
+            return files.read_json(folder / "done.json") or {}
+    if not (folder / "metrics.jsonl").exists() and (asked.is_file() or begun):
+        shutil.rmtree(folder)  # it ended before it had a whole run folder
+    return None
+
+
+def _own(overrides: Iterable[str]) -> list[str]:
+    return [text for text in overrides if text and not text.lstrip("+").startswith(("run.dir=", "resume="))]
 
 
 def _leave(folder: Path, overrides: list[str], error: Exception) -> None:

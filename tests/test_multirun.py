@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -63,6 +64,27 @@ def test_outcomes_are_in_order_and_count_unfinished_jobs(tmp_path):
     with pytest.raises(Exception, match="2 of 3 jobs failed") as caught:
         multirun._raise_first(jobs, 1, tmp_path)
     assert caught.value.exit_code == 5
+
+
+def test_a_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    """A job that ended well is left alone, one that was killed is continued, one that never began begins."""
+    words, killed, done = ["seed=1", *TINY], tmp_path / "0", tmp_path / "1"
+    objective = multirun.run_job("grpo", words, done)
+    multirun.run_job("grpo", words, killed)
+    (killed / "done.json").unlink()
+    shutil.rmtree(killed / "model")
+    assert multirun.run_job("grpo", words, killed) == objective
+    assert (killed / "model").is_dir() and (killed / "done.json").is_file()
+    young = tmp_path / "2"
+    young.mkdir()
+    (young / "config.yaml").write_text("a: 1\n")
+    asked = []
+    monkeypatch.setattr("rlpost.execute.execute", lambda command, given: asked.append(given) or {"objective": 1.0})
+    assert multirun.run_job("grpo", words, done) == objective and asked == []
+    assert multirun.run_job("grpo", words, young) == 1.0 and asked == [[*words, f"run.dir='{young}'"]]
+    with pytest.raises(multirun.JobFailed, match=r"holds a job with other values .*hydra.sweep.dir"):
+        multirun.run_job("grpo", ["seed=2", *TINY], done)
+    assert len(asked) == 1
 
 
 @pytest.mark.slow
