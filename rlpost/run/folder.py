@@ -126,6 +126,8 @@ class RunFolder:
         if not self.writes:
             return
         self.save_ledger()
+        if _counted():
+            self.log({"phase": "ledger", "entries": _counted()})
         record = _failure(outcome) if isinstance(outcome, BaseException) else {"status": "ok", **outcome}
         files.write_json(self.path / "done.json", redact.tree(files.plain(record)), self.safe)
 
@@ -148,10 +150,15 @@ class RunFolder:
 
     def save_ledger(self) -> None:
         """Writes `ledger.json` where something was counted."""
-        ledger = sys.modules.get("rlpost.ledger")  # never imported: no row was ever dropped
-        rows = ledger.current().rows() if ledger else []
-        if rows:
+        rows = _counted()
+        if rows and self.writes:
             files.write_json(self.path / "ledger.json", rows, self.safe)
+
+
+def _counted() -> list[dict[str, Any]]:
+    """The ledger's rows by cause."""
+    ledger = sys.modules.get("rlpost.ledger")  # never imported: no row was ever dropped
+    return ledger.current().rows() if ledger else []
 
 
 def annotated(tree: Mapping[str, Any], origin: Mapping[str, str], prefix: str = "", depth: int = 0) -> str:
