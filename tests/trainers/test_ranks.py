@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests import forked
+
 COMMON = [
     "trainer.max_steps=2",
     "trainer.learning_rate=0.05",
@@ -19,22 +21,18 @@ COMMON = [
     "trainer.save_steps=1",
     "rollout.num_generations=4",
 ]
-ROOT = Path(__file__).parents[2]
+SCRIPT = str(forked.ROOT / "tests/trainers/two_ranks.py")
 
 
-def train(folder: Path, *overrides: str, ranks: int = 1) -> dict[str, torch.Tensor]:
-    """Final weights of a run in a process of its own, or in `ranks` processes under torchrun (gloo)."""
-    launcher = (
-        [sys.executable]
-        if ranks == 1
-        else [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    )
-    done = subprocess.run(
-        [*launcher, str(ROOT / "tests/trainers/two_ranks.py"), str(folder), *COMMON, *overrides],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"},
-    )
+def train(folder: Path, *overrides: str, ranks: int = 1, torchrun: bool = False) -> dict[str, torch.Tensor]:
+    """Final weights of a run in a process of its own, or in `ranks` processes (gloo), if wanted under torchrun."""
+    arguments = [SCRIPT, str(folder), *COMMON, *overrides]
+    if torchrun:
+        line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
+        own = {"PYTHONPATH": str(forked.ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        done = subprocess.run([*line, *arguments], capture_output=True, text=True, env={**os.environ, **own})
+    else:
+        done = forked.run(*arguments, ranks=ranks)
     assert done.returncode == 0, done.stderr[-3000:]
     return load_file(folder / "model" / "model.safetensors")
 
@@ -63,7 +61,7 @@ def test_one_process_equals_micro_batches_and_two_ranks(recipe, tmp_path):
 
 def test_metrics_of_two_ranks_are_those_of_all_rows(tmp_path):
     train(tmp_path / "a", "trainer.per_device_train_batch_size=16")
-    train(tmp_path / "b", "trainer.per_device_train_batch_size=8", ranks=2)
+    train(tmp_path / "b", "trainer.per_device_train_batch_size=8", ranks=2, torchrun=True)
     one, two = (
         [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()] for name in "ab"
     )
