@@ -131,7 +131,7 @@ def trainer_of(command: str) -> Callable[[Config, Any], dict[str, Any]]:
 
 
 def readable(error: BaseException, cfg: Config, folder: "RunFolder") -> BaseException:
-    """A sentence for an interruption, a failed write in the run folder and exhausted memory; other errors as they are."""
+    """A sentence for an interruption, a failed write and exhausted memory; any other error as it is."""
     from rlpost.run import files
 
     if isinstance(error, RlpostError):

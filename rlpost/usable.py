@@ -1,4 +1,4 @@
-"""Which tasks can be asked: one whose prompt or media cannot be read is left out and counted, and nothing replaces it."""
+"""Which tasks can be asked: one that cannot be read is left out and counted, and nothing takes its place."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -23,7 +23,7 @@ from rlpost import ledger
 from rlpost.batches import Encoded, demonstrated, demonstration, pair, paired
 from rlpost.dataset.files import files
 from rlpost.dataset.video_r1 import video_r1
-from rlpost.errors import DataError, RlpostError
+from rlpost.errors import RlpostError
 from rlpost.media.sample import FrameSettings
 from rlpost.models.encode import Encoder
 from rlpost.models.tiny import byte_tokenizer
@@ -41,7 +41,7 @@ FAULTS = ("SILENT", "LOST", "TRACEBACK")
 
 @dataclass
 class Case:
-    """A written dataset. `sound`: the odd row must be used; `check` looks at its frames, `reader` says how it is read."""
+    """A written dataset. `sound`: the odd row must be used; `check` looks at its frames."""
 
     kind: str
     path: str

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from av.error import InvalidDataError
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
@@ -94,7 +95,7 @@ def read(path: str, wanted: set[int], settings: FrameSettings) -> tuple[dict[int
     """The wanted frames, resized, and their own size. Raises where any frame on the way to them is damaged."""
     try:
         return _read(path, wanted, settings, seek=True)
-    except av.error.InvalidDataError:
+    except InvalidDataError:
         # Frames behind a keyframe may refer to frames before it, which are whole when read from the beginning.
         return _read(path, wanted, settings, seek=False)
 

@@ -245,7 +245,9 @@ def completion_mask(completions: Sequence[Sequence[int]], trains: Sequence[Seque
 def _note_shrunk(task: Task, visuals: Sequence[Visual]) -> None:
     """Count the media that are shown with fewer tokens than they hold, each of them once in a run."""
     for medium, visual in zip(task.media, visuals, strict=True):
-        times = f" from {medium.start_s} s to {medium.end_s} s" if (medium.start_s, medium.end_s) != (None, None) else ""
+        times = (
+            f" from {medium.start_s} s to {medium.end_s} s" if (medium.start_s, medium.end_s) != (None, None) else ""
+        )
         for cause, lost in visual.shrunk:
             ledger.current().shrink(cause, f"{medium.path}{times}" if medium.path else f"task {task.id}", lost=lost)
 

@@ -15,10 +15,9 @@ from rlpost.errors import RlpostError
 LONE = "backslashreplace"
 FULL = "no space left"
 # What a system answers to a write, besides that the disk is full.
-REFUSALS = tuple(
-    getattr(errno, name)
-    for name in "EROFS EACCES EPERM EFBIG EIO ENAMETOOLONG ENOTDIR ELOOP ESTALE".split()
-)
+REFUSALS = (
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP,
+)  # fmt: skip
 # Messages of torch, which does not pass the error of the system on, and of safetensors.
 HIDDEN_FULL = ("No space left on device", "PytorchStreamWriter failed writing file", "unexpected pos")
 Safe = Callable[[], str]
@@ -87,7 +86,7 @@ def _refusal(fault: BaseException) -> str | None:
     """What the system said; torch and safetensors hide it in a message of their own."""
     if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
         return FULL
-    if isinstance(fault, OSError) and fault.errno in REFUSALS:
+    if isinstance(fault, OSError) and fault.errno is not None and fault.errno in REFUSALS:
         return os.strerror(fault.errno)
     text = str(fault)
     if any(words in text for words in HIDDEN_FULL):

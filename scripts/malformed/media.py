@@ -145,7 +145,10 @@ def sixteen(rng: random.Random) -> bytes:
 
 
 def animated(rng: random.Random) -> bytes:
-    first, *more = [Image.new("RGB", (60, 60), (GREY,) * 3), *(Image.new("RGB", (60, 60), (i * 40,) * 3) for i in range(3))]
+    first, *more = [
+        Image.new("RGB", (60, 60), (GREY,) * 3),
+        *(Image.new("RGB", (60, 60), (i * 40,) * 3) for i in range(3)),
+    ]
     return encoded(first, "GIF", save_all=True, append_images=more, duration=100)
 
 
@@ -163,31 +166,95 @@ ALL: list[tuple[str, Callable[[str], Maker]]] = [
     ("image: zero bytes", lambda k: put(k, "image", "png", lambda r: b"")),
     ("image: PNG cut", lambda k: put(k, "image", "png", lambda r: cut(png(noise(r)))(r))),
     ("image: JPEG cut", lambda k: put(k, "image", "jpg", lambda r: cut(encoded(Image.fromarray(noise(r)), "JPEG"))(r))),
-    ("image: text or noise", lambda k: put(k, "image", "png", lambda r: MARK.encode() * 20, lambda r: r.randbytes(3000))),
+    (
+        "image: text or noise",
+        lambda k: put(k, "image", "png", lambda r: MARK.encode() * 20, lambda r: r.randbytes(3000)),
+    ),
     ("image: damaged PNG", lambda k: put(k, "image", "png", lambda r: _flipped(png(noise(r)), r))),
-    ("image: decompression bomb", lambda k: put(k, "image", "png", lambda r: header(r.randrange(12_000, 60_000), 60_000))),
+    (
+        "image: decompression bomb",
+        lambda k: put(k, "image", "png", lambda r: header(r.randrange(12_000, 60_000), 60_000)),
+    ),
     ("image: 0 pixels wide", lambda k: put(k, "image", "png", lambda r: header(0, 60), lambda r: header(60, 0))),
-    ("image: narrower than 1:200", lambda k: put(k, "image", "png", lambda r: png(np.zeros((1, 500, 3), np.uint8)), lambda r: png(np.zeros((900, 2, 3), np.uint8)))),
+    (
+        "image: narrower than 1:200",
+        lambda k: put(
+            k,
+            "image",
+            "png",
+            lambda r: png(np.zeros((1, 500, 3), np.uint8)),
+            lambda r: png(np.zeros((900, 2, 3), np.uint8)),
+        ),
+    ),
     ("image: a video file", lambda k: put(k, "image", "png", lambda r: video())),
-    ("image: not a file name", lambda k: named(k, "image", "", 5, {"path": None}, {"bytes": "abc"}, {"path": 7}, ["good.png", 3], "nul\0.png", "x" * 5000, "~no-such-user/a.png", {"a": 1})),
-    ("image: not there, a folder, a URL", lambda k: named(k, "image", "none.png", "sub", "https://127.0.0.1:9/a.png", ["good.png", "none.png"])),
-    ("image: path traversal", lambda k: named(k, "image", "../" * 30 + "etc/passwd", "../" * 30 + "etc/none.png", "/etc/hostname")),
+    (
+        "image: not a file name",
+        lambda k: named(
+            k,
+            "image",
+            "",
+            5,
+            {"path": None},
+            {"bytes": "abc"},
+            {"path": 7},
+            ["good.png", 3],
+            "nul\0.png",
+            "x" * 5000,
+            "~no-such-user/a.png",
+            {"a": 1},
+        ),
+    ),
+    (
+        "image: not there, a folder, a URL",
+        lambda k: named(k, "image", "none.png", "sub", "https://127.0.0.1:9/a.png", ["good.png", "none.png"]),
+    ),
+    (
+        "image: path traversal",
+        lambda k: named(k, "image", "../" * 30 + "etc/passwd", "../" * 30 + "etc/none.png", "/etc/hostname"),
+    ),
     ("video: zero bytes", lambda k: put(k, "video", "mp4", lambda r: b"")),
     ("video: cut", lambda k: put(k, "video", "mp4", cut(video()), lambda r: video()[: r.randrange(8, 40)])),
-    ("video: text, noise, an image", lambda k: put(k, "video", "mp4", lambda r: MARK.encode() * 99, lambda r: r.randbytes(9000), lambda r: png(noise(r)))),
+    (
+        "video: text, noise, an image",
+        lambda k: put(
+            k, "video", "mp4", lambda r: MARK.encode() * 99, lambda r: r.randbytes(9000), lambda r: png(noise(r))
+        ),
+    ),
     ("video: damaged in the middle", lambda k: put(k, "video", "mp4", damaged)),
     ("video: damaged index", lambda k: put(k, "video", "mp4", no_index)),
     ("video: no frames", lambda k: put(k, "video", "mp4", lambda r: no_frames())),
     ("video: audio only", lambda k: put(k, "video", "mp4", lambda r: sound_only())),
     ("video: unknown codec", lambda k: put(k, "video", "mp4", other_codec)),
     ("video: one frame", lambda k: put(k, "video", "mp4", lambda r: video(1, r.randrange(3)))),
-    ("video: not there, a folder, a URL", lambda k: named(k, "video", "none.mp4", "sub", "http://127.0.0.1:9/a.mp4", "../" * 30 + "etc/passwd", 5, ["good.mp4", None])),
-    ("sound: wrong extension", lambda k: put(k, "image", "jpg", lambda r: png(np.full((60, 60, 3), GREY, np.uint8)), sound=True, check=grey)),
+    (
+        "video: not there, a folder, a URL",
+        lambda k: named(
+            k, "video", "none.mp4", "sub", "http://127.0.0.1:9/a.mp4", "../" * 30 + "etc/passwd", 5, ["good.mp4", None]
+        ),
+    ),
+    (
+        "sound: wrong extension",
+        lambda k: put(k, "image", "jpg", lambda r: png(np.full((60, 60, 3), GREY, np.uint8)), sound=True, check=grey),
+    ),
     ("sound: animated GIF, its first frame", lambda k: put(k, "image", "gif", animated, sound=True, check=grey)),
-    ("sound: CMYK, palette, grey, alpha", lambda k: put(k, "image", "img", lambda r: encoded(_flat("CMYK", (0, 0, 0, 255 - GREY)), "JPEG"), lambda r: encoded(_flat("L", GREY), "PNG"), lambda r: encoded(_flat("RGB", RGB).convert("P"), "PNG"), lambda r: encoded(_flat("RGBA", (*RGB, 255)), "PNG"), lambda r: encoded(_flat("LA", (GREY, 255)), "PNG"), sound=True, check=grey)),
+    (
+        "sound: CMYK, palette, grey, alpha",
+        lambda k: put(
+            k,
+            "image",
+            "img",
+            lambda r: encoded(_flat("CMYK", (0, 0, 0, 255 - GREY)), "JPEG"),
+            lambda r: encoded(_flat("L", GREY), "PNG"),
+            lambda r: encoded(_flat("RGB", RGB).convert("P"), "PNG"),
+            lambda r: encoded(_flat("RGBA", (*RGB, 255)), "PNG"),
+            lambda r: encoded(_flat("LA", (GREY, 255)), "PNG"),
+            sound=True,
+            check=grey,
+        ),
+    ),
     ("sound: 16 bits per channel", lambda k: put(k, "image", "png", sixteen, sound=True, check=grey)),
     ("sound: a video named .avi", lambda k: put(k, "video", "avi", lambda r: video(), sound=True)),
-]  # fmt: skip
+]
 
 
 def _flipped(content: bytes, rng: random.Random) -> bytes:

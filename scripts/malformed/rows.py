@@ -99,7 +99,9 @@ def _parquet(rng: random.Random, damage: str) -> bytes:
 
 def _json(rng: random.Random) -> bytes:
     text = line([{"prompt": f"{MARK} {i}"} for i in range(5)])
-    return rng.choice([text[: rng.randrange(1, len(text) - 1)], b'"text"', b"7", b"null", b'{"rows": []}', b"[" * 90_000])
+    return rng.choice(
+        [text[: rng.randrange(1, len(text) - 1)], b'"text"', b"7", b"null", b'{"rows": []}', b"[" * 90_000]
+    )
 
 
 def _nowhere(kind: str) -> Maker:
@@ -125,10 +127,18 @@ def _folder(kind: str) -> Maker:
 def _video_r1(kind: str) -> Maker:
     sound = {"problem": "count ?", "problem_type": "numerical", "data_type": "image", "path": "a.png", "solution": "2"}
     odd = [
-        {"path": 5}, {"path": "x" * 400}, {"path": "nul\0"}, {"path": ["a.png"]}, {"problem": None}, {"data_type": "x"},
-        {"problem_type": ["numerical"]}, {"problem_type": "multiple choice", "options": 4},
-        {"problem_type": "multiple choice", "options": "A B"}, {"path": "."}, {"path": "~nobody-here/a.png"},
-    ]  # fmt: skip
+        {"path": 5},
+        {"path": "x" * 400},
+        {"path": "nul\0"},
+        {"path": ["a.png"]},
+        {"problem": None},
+        {"data_type": "x"},
+        {"problem_type": ["numerical"]},
+        {"problem_type": "multiple choice", "options": 4},
+        {"problem_type": "multiple choice", "options": "A B"},
+        {"path": "."},
+        {"path": "~nobody-here/a.png"},
+    ]
 
     def make(rng: random.Random, folder: Path) -> Case:
         from PIL import Image
@@ -154,30 +164,127 @@ ALL: list[tuple[str, Callable[[str], Maker]]] = [
     ("row: cut in the middle", lambda k: made(k, [_cut])),
     ("row: NUL bytes", lambda k: made(k, [lambda r: b'{"prompt": "' + MARK.encode() + b'\0"}', lambda r: b"\0" * 40])),
     ("row: not an object", lambda k: plain(k, [MARK], MARK, 5, None, True, [{"prompt": MARK}])),
-    ("row: nested wrongly", lambda k: plain(k, {"prompt": {"a": MARK}}, {"prompt": [[MARK]]}, {"data": {"prompt": MARK}})),
+    (
+        "row: nested wrongly",
+        lambda k: plain(k, {"prompt": {"a": MARK}}, {"prompt": [[MARK]]}, {"data": {"prompt": MARK}}),
+    ),
     ("row: nested too deep", lambda k: made(k, [lambda r: b'{"prompt": ' + b"[" * 90_000 + b"]" * 90_000 + b"}"])),
     ("row: null column", lambda k: plain(k, {"prompt": None, "note": MARK}, {"prompt": [None], "note": MARK})),
-    ("row: a number as text", lambda k: plain(k, {"prompt": 17, "note": MARK}, {"prompt": NAN, "note": MARK}, _says(3.5))),
-    ("row: a number of 5000 digits", lambda k: made(k, [lambda r: b'{"prompt": "' + MARK.encode() + b'", "answer": ' + b"9" * 5000 + b"}"])),
-    ("row: empty prompt", lambda k: plain(k, *({"prompt": p, "note": MARK} for p in ("", " \n", [], [{"role": "user", "content": " "}], [{"role": "user", "content": []}])))),
+    (
+        "row: a number as text",
+        lambda k: plain(k, {"prompt": 17, "note": MARK}, {"prompt": NAN, "note": MARK}, _says(3.5)),
+    ),
+    (
+        "row: a number of 5000 digits",
+        lambda k: made(k, [lambda r: b'{"prompt": "' + MARK.encode() + b'", "answer": ' + b"9" * 5000 + b"}"]),
+    ),
+    (
+        "row: empty prompt",
+        lambda k: plain(
+            k,
+            *(
+                {"prompt": p, "note": MARK}
+                for p in ("", " \n", [], [{"role": "user", "content": " "}], [{"role": "user", "content": []}])
+            ),
+        ),
+    ),
     ("row: no user turn", lambda k: plain(k, _says(MARK, "system"), _says(MARK, "assistant"))),
-    ("row: unknown role", lambda k: plain(k, *({"prompt": [*USER, {"role": r, "content": MARK}]} for r in ("wizard", 5, ["user"], {"a": 1}, "USER")))),
-    ("row: message without role or content", lambda k: plain(k, {"prompt": [{"content": MARK}]}, {"prompt": [{"role": "user"}], "note": MARK}, {"prompt": [{}], "note": MARK})),
-    ("row: content of a wrong type", lambda k: plain(k, _says({"text": MARK}), _says([MARK]), _says([5]), _says([[MARK]]), {"prompt": [MARK]})),
-    ("row: too long for the model", lambda k: made(k, [lambda r: line({"prompt": f"{MARK} " * r.choice([400, 20_000])})])),
+    (
+        "row: unknown role",
+        lambda k: plain(
+            k, *({"prompt": [*USER, {"role": r, "content": MARK}]} for r in ("wizard", 5, ["user"], {"a": 1}, "USER"))
+        ),
+    ),
+    (
+        "row: message without role or content",
+        lambda k: plain(
+            k,
+            {"prompt": [{"content": MARK}]},
+            {"prompt": [{"role": "user"}], "note": MARK},
+            {"prompt": [{}], "note": MARK},
+        ),
+    ),
+    (
+        "row: content of a wrong type",
+        lambda k: plain(k, _says({"text": MARK}), _says([MARK]), _says([5]), _says([[MARK]]), {"prompt": [MARK]}),
+    ),
+    (
+        "row: too long for the model",
+        lambda k: made(k, [lambda r: line({"prompt": f"{MARK} " * r.choice([400, 20_000])})]),
+    ),
     ("row: a key twice", lambda k: made(k, [_twice])),
     ("row: half a character", lambda k: made(k, [lambda r: b'{"prompt": "' + MARK.encode() + rng_half(r) + b'"}'])),
     ("row: another schema", lambda k: plain(k, {"question": MARK}, {"instruction": MARK, "output": "x"}, {})),
-    ("sft: no answer", lambda k: plain(k, *({"prompt": MARK, "completion": c} for c in ("", " ", [], 7, {"a": 1}, [{"role": "user", "content": "x"}])), reader="sft")),
+    (
+        "sft: no answer",
+        lambda k: plain(
+            k,
+            *(
+                {"prompt": MARK, "completion": c}
+                for c in ("", " ", [], 7, {"a": 1}, [{"role": "user", "content": "x"}])
+            ),
+            reader="sft",
+        ),
+    ),
     ("sft: too long for max_length", lambda k: plain(k, {"prompt": MARK, "completion": "very " * 2000}, reader="sft")),
-    ("pair: one answer, or twice the same", lambda k: plain(k, *({"prompt": MARK, **p} for p in ({"chosen": "a"}, {"chosen": "a", "rejected": "a"}, {"chosen": "a", "rejected": None}, {"chosen": "a", "rejected": [{"role": "assistant", "content": "b"}]}, {"chosen": 1, "rejected": 2})), reader="pair")),
-    ("pair: margin that is no number", lambda k: plain(k, *({"prompt": MARK, "chosen": "a", "rejected": "b", "margin": m} for m in ("wide", NAN, [1], float("inf"), {"a": 1})), reader="pair")),
+    (
+        "pair: one answer, or twice the same",
+        lambda k: plain(
+            k,
+            *(
+                {"prompt": MARK, **p}
+                for p in (
+                    {"chosen": "a"},
+                    {"chosen": "a", "rejected": "a"},
+                    {"chosen": "a", "rejected": None},
+                    {"chosen": "a", "rejected": [{"role": "assistant", "content": "b"}]},
+                    {"chosen": 1, "rejected": 2},
+                )
+            ),
+            reader="pair",
+        ),
+    ),
+    (
+        "pair: margin that is no number",
+        lambda k: plain(
+            k,
+            *(
+                {"prompt": MARK, "chosen": "a", "rejected": "b", "margin": m}
+                for m in ("wide", NAN, [1], float("inf"), {"a": 1})
+            ),
+            reader="pair",
+        ),
+    ),
     ("file: not UTF-8", lambda k: made(k, [_broken_utf8], whole=True)),
-    ("file: UTF-16", lambda k: whole(k, ("data.jsonl", lambda r: f'{{"prompt": "{MARK}"}}'.encode("utf-16")), ("data.csv", lambda r: f"prompt\n{MARK}\n".encode("utf-16")))),
-    ("file: empty", lambda k: whole(k, *((f"data.{s}", lambda r: r.choice([b"", b"\n \n", b"\xef\xbb\xbf"])) for s in ("jsonl", "json", "csv", "parquet")))),
-    ("file: of no known kind", lambda k: whole(k, ("data.txt", lambda r: MARK.encode()), ("data", lambda r: MARK.encode()))),
+    (
+        "file: UTF-16",
+        lambda k: whole(
+            k,
+            ("data.jsonl", lambda r: f'{{"prompt": "{MARK}"}}'.encode("utf-16")),
+            ("data.csv", lambda r: f"prompt\n{MARK}\n".encode("utf-16")),
+        ),
+    ),
+    (
+        "file: empty",
+        lambda k: whole(
+            k,
+            *(
+                (f"data.{s}", lambda r: r.choice([b"", b"\n \n", b"\xef\xbb\xbf"]))
+                for s in ("jsonl", "json", "csv", "parquet")
+            ),
+        ),
+    ),
+    (
+        "file: of no known kind",
+        lambda k: whole(k, ("data.txt", lambda r: MARK.encode()), ("data", lambda r: MARK.encode())),
+    ),
     ("file: JSON cut or of another shape", lambda k: whole(k, ("data.json", _json))),
-    ("file: parquet cut, or noise", lambda k: whole(k, *(("data.parquet", lambda r, d=d: _parquet(r, d)) for d in ("cut", "noise", "pages", "footer")))),
+    (
+        "file: parquet cut, or noise",
+        lambda k: whole(
+            k, *(("data.parquet", lambda r, d=d: _parquet(r, d)) for d in ("cut", "noise", "pages", "footer"))
+        ),
+    ),
     ("file: a folder", _folder),
     ("file: not there", _nowhere),
     ("csv: ragged", lambda k: csv(k, f"{MARK}".encode(), f"{MARK},5,6".encode(), f"{MARK},5,6,7,8,9".encode())),
@@ -185,9 +292,17 @@ ALL: list[tuple[str, Callable[[str], Maker]]] = [
     ("csv: a field too large", lambda k: csv(k, MARK.encode() + b"x" * 140_000 + b",5")),
     ("csv: a column twice", lambda k: csv(k, f"{MARK},5".encode(), head=b"prompt,prompt", whole=True)),
     ("video_r1: a wrong field", _video_r1),
-    ("sound: byte order mark, blank lines, CRLF", lambda k: made(k, [lambda r: b"\r\n\n" + line({"prompt": MARK}) + b"\r\n"], sound=True)),
-    ("sound: other scripts, NUL as an escape", lambda k: plain(k, {"prompt": MARK + " \u2028 \u05d0\u0627\U0001f600"}, {"prompt": MARK + "\u0000"}, sound=True)),
-]  # fmt: skip
+    (
+        "sound: byte order mark, blank lines, CRLF",
+        lambda k: made(k, [lambda r: b"\r\n\n" + line({"prompt": MARK}) + b"\r\n"], sound=True),
+    ),
+    (
+        "sound: other scripts, NUL as an escape",
+        lambda k: plain(
+            k, {"prompt": MARK + " \u2028 \u05d0\u0627\U0001f600"}, {"prompt": MARK + "\u0000"}, sound=True
+        ),
+    ),
+]
 
 
 def rng_half(rng: random.Random) -> bytes:
