@@ -35,7 +35,7 @@ class Ledger:
         entry = self._entries.setdefault((kind, cause), {"count": 0, "where": [], "lost": 0, "unit": unit})
         entry["count"] += count
         entry["lost"] += lost
-        entry["where"] = (entry["where"] + where)[:EXAMPLES]
+        entry["where"] = list(dict.fromkeys(entry["where"] + where))[:EXAMPLES]
 
     def _add_one(self, kind: Kind, cause: str, where: str, lost: int, unit: str, once: bool) -> None:
         if once:
@@ -138,12 +138,12 @@ class Ledger:
     def judge(self, rows: int, limits: Mapping[str, float | None]) -> None:
         """Raise where more than one entry of a kind and more than its share of the run's rows so far was counted.
 
-        Dropped rows are held against the rows that were read, where those are more: a dataset is checked as a whole.
+        Dropped rows are held against the rows that were read, where a loader counted them.
         Raises RewardError for `fail`, DataError for the others.
         """
         for kind in KINDS:
             count, limit = self.count(kind), limits.get(kind)
-            total = max(rows + self.asked, self.read) if kind == "drop" else rows + self.asked
+            total = self.read if kind == "drop" and self.read else rows + self.asked
             if limit is not None and count > max(1, limit * total):
                 error = RewardError if kind == "fail" else DataError
                 raise error(
