@@ -3,6 +3,7 @@
 Decoders of real files crash and hang; neither may take the training process with them. `rlpost.media.decode` starts it.
 """
 
+import contextlib
 import json
 import struct
 import sys
@@ -93,11 +94,14 @@ def timestamps(path: str, start_s: float | None, end_s: float | None) -> tuple[l
 
 def read(path: str, wanted: set[int], settings: FrameSettings) -> tuple[dict[int, np.ndarray], list[int]]:
     """The wanted frames, resized, and their own size. Raises where any frame on the way to them is damaged."""
-    try:
-        return _read(path, wanted, settings, seek=True)
-    except InvalidDataError:
-        # Frames behind a keyframe may refer to frames before it, which are whole when read from the beginning.
-        return _read(path, wanted, settings, seek=False)
+    found, size = {}, [0, 0]
+    with contextlib.suppress(InvalidDataError):
+        found, size = _read(path, wanted, settings, seek=True)
+    if len(found) == len(wanted):
+        return found, size
+    # Frames behind a keyframe may refer to frames before it (an open group of pictures), and some containers cannot
+    # seek to a time: from the beginning all of them are there.
+    return _read(path, wanted, settings, seek=False)
 
 
 def _read(

@@ -93,7 +93,8 @@ class QwenVision:
         more = clip.asked - 1 if kind == "image" else (clip.asked - len(clip.frames)) // self.temporal
         found = []
         if whole > per:
-            found.append((f"a {kind} larger than max_pixels={high}", steps * (whole - per)))
+            article = "an" if kind == "image" else "a"
+            found.append((f"{article} {kind} larger than max_pixels={high}", steps * (whole - per)))
         if more > 0 and kind == "image":
             found.append(("an animated image shown by its first frame", more * whole))
         elif more > 0:

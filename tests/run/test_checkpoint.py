@@ -49,7 +49,7 @@ def test_a_failed_rename_puts_the_old_checkpoint_back(tmp_path, monkeypatch):
         return real(self, other)
 
     monkeypatch.setattr(type(tmp_path), "rename", rename)
-    with pytest.raises(RlpostError, match="Input/output error.*untouched"):
+    with pytest.raises(RlpostError, match=r"Input/output error.*untouched"):
         save(target, model=b"new")
     assert (target / "model").read_bytes() == b"old"
 
