@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from rlpost import execute, ledger
 from rlpost.errors import RlpostError
@@ -54,6 +55,16 @@ def test_a_file_that_the_system_refuses_leaves_the_earlier_checkpoint(tmp_path):
     assert [place.name for place in tmp_path.iterdir()] == ["step-1"]
 
 
+def test_a_file_that_is_too_large_is_told_with_the_words_of_the_system(tmp_path):
+    (tmp_path / "report.html").write_text("the old one")
+    with largest_file(20 * KIB):
+        with pytest.raises(files.Unwritable, match=r"report\.html could not be written \(File too large\)"):
+            files.write(tmp_path / "report.html", "x" * 100_000)
+        with pytest.raises(files.Unwritable, match="File too large"), files.disk(tmp_path / "a"):
+            save_file({"w": torch.zeros(100_000)}, tmp_path / "a")
+    assert (tmp_path / "report.html").read_text() == "the old one"
+
+
 @pytest.fixture
 def folder(tmp_path):
     """A run folder whose rollouts and metrics go to a device that is always full."""
@@ -95,8 +106,6 @@ def test_an_end_that_cannot_be_written_does_not_hide_the_error_that_ended_the_ru
 
 
 def test_what_torch_and_safetensors_say_of_a_full_disk_is_recognised(tmp_path):
-    from safetensors.torch import save_file
-
     big = {"w": torch.zeros(300_000)}
     with small_disk(tmp_path / "disk", 1) as disk:
         for save in (lambda: torch.save(big, disk / "a"), lambda: save_file(big, disk / "b")):

@@ -81,5 +81,11 @@ def test_a_lock_file_that_is_removed_meanwhile_is_not_held(tmp_path):
     held.path.unlink()
     held.path.write_text("another's")
     assert not lock._same(held.path, held.handle)
+    number = held.handle
     held.release()
     assert held.path.read_text() == "another's"
+    again = os.open(tmp_path / "other", os.O_CREAT | os.O_RDWR)
+    assert again == number, "the system gives the lowest free number"
+    held.release()  # closes nothing of somebody else
+    os.fstat(again)
+    os.close(again)
