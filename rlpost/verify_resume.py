@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,8 @@ def verify(command: str, overrides: list[str], steps: int, say: Callable[[str], 
 
 def compared(whole: Path, resumed: Path) -> dict[str, int]:
     """How many metrics, completions and files of weights are equal. Raises SelfCheckError with what differs."""
-    metrics = dict(_metrics(whole)), dict(_metrics(resumed))
-    rows = dict(_rows(whole)), dict(_rows(resumed))
+    metrics = _counted(_metrics(whole)), _counted(_metrics(resumed))
+    rows = _counted(_rows(whole)), _counted(_rows(resumed))
     weights = dict(_weights(whole)), dict(_weights(resumed))
     differ = []
     for kind, (first, second) in (("metric", metrics), ("completion", rows), ("weights", weights)):
@@ -69,6 +70,16 @@ def compared(whole: Path, resumed: Path) -> dict[str, int]:
     if not metrics[0] or not weights[0]:
         raise SelfCheckError("there was nothing to compare: the run logged no step or saved no weights")
     return {"metrics": len(metrics[0]), "completions": len(rows[0]), "files of weights": len(weights[0])}
+
+
+def _counted(found: Iterator[tuple[str, Any]]) -> dict[str, Any]:
+    """By name; what is there a second time has a name of its own, so that it differs from a run without it."""
+    times: Counter[str] = Counter()
+    kept = {}
+    for name, value in found:
+        times[name] += 1
+        kept[name if times[name] == 1 else f"{name}, written {times[name]} times,"] = value
+    return kept
 
 
 def _metrics(folder: Path) -> Iterator[tuple[str, Any]]:

@@ -6,6 +6,7 @@ arguments, environment, folder and output of its own, and an exit code. The serv
 """
 
 import atexit
+import contextlib
 import functools
 import importlib
 import json
@@ -52,7 +53,8 @@ class Child:
         return self.returncode
 
     def kill(self, number: int = signal.SIGKILL) -> None:
-        os.kill(self.pid, number)
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(self.pid, number)
 
 
 def start(

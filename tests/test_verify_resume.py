@@ -46,6 +46,10 @@ def test_what_is_missing_differs_and_nothing_proves_nothing(tmp_path):
     (short / "rollouts.jsonl").unlink()
     with pytest.raises(SelfCheckError, match="missing after the kill"):
         compared(whole, short)
+    whole_rows = (whole / "rollouts.jsonl").read_text()
+    (short / "rollouts.jsonl").write_text(whole_rows * 2)
+    with pytest.raises(SelfCheckError, match="completion 0 of step 1, written 2 times,: missing at once"):
+        compared(whole, short)
     for place in (whole, short):
         shutil.rmtree(place / "model")
     shutil.copy(whole / "rollouts.jsonl", short / "rollouts.jsonl")

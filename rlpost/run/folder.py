@@ -118,12 +118,13 @@ class RunFolder:
         return files.read_lines(self.path / "rollouts.jsonl")
 
     def rewind(self, step: int) -> None:
-        """Forgets records after `step`: a run that continues from a checkpoint logs the later steps again."""
+        """Forgets records after `step`, and that of an end: a run that continues from a checkpoint logs them again."""
         if not self.writes:
             return
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             records = files.read_lines(self.path / name)
-            kept = [record for record in records if record.get("step") is None or record["step"] <= step]
+            early = [record for record in records if record.get("step") is None or record["step"] <= step]
+            kept = [record for record in early if "train_loss" not in record and record.get("phase") != "ledger"]
             if len(kept) < len(records):
                 partial = self.path / (name + ".rewound")
                 partial.unlink(missing_ok=True)

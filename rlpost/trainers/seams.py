@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.utils.logging import disable_progress_bar
 
@@ -57,6 +57,7 @@ class OwnStep:
     keep_checkpoints: int = 2
     max_minutes: float | None = None
     rows_seen: int = 0
+    _pending: str | None = None  # the checkpoint whose state is not restored yet
     ledger_limits: Mapping[str, float | None] = {}
 
     def attach(
@@ -117,6 +118,7 @@ class OwnStep:
         if resume is not None:
             self.folder.rewind(checkpoint.step_of(resume))
         self._begun = time.monotonic()
+        self._pending = resume
         self.train(resume_from_checkpoint=resume)
         if self.interrupted:
             raise Interrupted(
@@ -142,7 +144,7 @@ class OwnStep:
 
     def get_train_dataloader(self) -> DataLoader:
         """Micro-step numbers instead of rows: tasks are picked inside the step."""
-        numbers = _Range(self.args.max_steps * self.args.gradient_accumulation_steps)
+        numbers: Any = range(self.args.max_steps * self.args.gradient_accumulation_steps)
         # accelerate skips batches through the batch sampler when a run resumes, so there must be one.
         return DataLoader(numbers, batch_size=1, collate_fn=_only)
 
@@ -221,12 +223,18 @@ class OwnStep:
         STOCK._load_rng_state(self, checkpoint)
         if checkpoint is None:
             return
+        self._pending = None
         state = torch.load(Path(checkpoint) / self._state_file(), weights_only=True)
         self._tr_loss.copy_(state["tr_loss"])
         self._total_loss_scalar, self._globalstep_last_logged = state["total_loss"], state["last_logged"]
         ledger.current().merge(state["ledger"])
         self._told, self.rows_seen = ledger.current().copy(), state["rows_seen"]
         self.load_extra_state(state["extra"])
+
+    def _finalize_training(self, trial: Any, samples: int, start_time: float) -> Any:
+        if self._pending:  # no step was left, at whose beginning transformers would have loaded it
+            self._load_rng_state(self._pending)
+        return STOCK._finalize_training(self, trial, samples, start_time)
 
     def _rescue(self, place: Path, phase: str) -> list[str]:
         """Save the weights where a run hangs: those of the last whole step, except where a phase changes them."""
@@ -306,19 +314,6 @@ def gathered(value: Any, accelerator: Any) -> list[Any]:
     with now.phase("sync"):
         torch.distributed.all_gather_object(found, value)
     return found
-
-
-class _Range(Dataset):
-    """The numbers 0..n-1 as a dataset."""
-
-    def __init__(self, n: int):
-        self.n = n
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, i: int) -> int:
-        return i
 
 
 def _only(batch: list[int]) -> int:

@@ -140,6 +140,7 @@ def test_resume_cuts_a_torn_line_and_forgets_later_steps(tmp_path):
     for step in range(1, 5):
         folder.log({"step": step, "reward": step / 10, "time": 100.0 * step})
         folder.rollouts([{"step": step, "text": "x"}, {"step": step, "text": "y"}])
+    folder.log({"step": 2, "train_loss": 0.5})  # the end of a run that stopped there
     with (folder.path / "metrics.jsonl").open("a") as stream:
         stream.write('{"step": 5, "rew')
     again = RunFolder.open(folder.path)

@@ -92,3 +92,16 @@ def test_a_resumed_run_is_bit_equal(extra, tmp_path):
 def lines(folder: Path) -> list[dict]:
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [r for r in records if "reward" in r]
+
+
+def test_a_run_that_was_killed_after_its_last_step_ends_as_it_would_have(tmp_path):
+    """No step is left, at whose beginning the state would be loaded: the mean loss and the ledger come from it."""
+    common = ["trainer.per_device_train_batch_size=8", "rollout.num_generations=8"]
+    train(tmp_path, *common)
+    records = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    ended = json.loads(records[-1])
+    assert ended["train_loss"] != 0
+    shutil.rmtree(tmp_path / "model")
+    train(tmp_path, *common, f"resume={tmp_path}")
+    again = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert len(again) == len(records) and json.loads(again[-1])["train_loss"] == ended["train_loss"]
