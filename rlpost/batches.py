@@ -1,6 +1,7 @@
 """Supervised data as steps: a seeded order per epoch, rows encoded when due, unusable ones counted and left out."""
 
 import functools
+import math
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,8 +11,8 @@ from rlpost.errors import DataError
 from rlpost.ledger import Ledger, current
 from rlpost.models.encode import Answer, Encoder
 from rlpost.types import Prompt, Task
+from rlpost.usable import MAX_BAD, fault_of
 
-MAX_BAD = 0.01
 # Columns with a number per pair, besides its margin.
 PAIR_FACTS = ("chosen_reward", "rejected_reward", "chosen_win", "rejected_win", "consistency")
 
@@ -49,10 +50,10 @@ def demonstration(encoder: Encoder, task: Task) -> Row:
 
 def pair(encoder: Encoder, task: Task) -> Row:
     """The row of a task with a chosen and a rejected answer."""
-    margin = task.columns.get("margin")
+    margin = _number(task, "margin")
     answers = tuple(encoder.completion(task, task.columns[name]) for name in ("chosen", "rejected"))
-    facts = {name: float(task.columns[name]) for name in PAIR_FACTS if task.columns.get(name) is not None}
-    return Row(encoder.prompt(task), answers, None if margin is None else float(margin), facts)
+    facts = {name: value for name in PAIR_FACTS if (value := _number(task, name)) is not None}
+    return Row(encoder.prompt(task), answers, margin, facts)
 
 
 def without(tasks: Sequence[Task], columns: Iterable[str]) -> str | None:
@@ -141,11 +142,11 @@ class Encoded:
         try:
             row = self.encode(self.tasks[place])
         except DataError as error:
-            return self._drop(place, str(error).replace(self.tasks[place].id, "<id>"))
+            return self._drop(place, *fault_of(error, self.tasks[place]))
         if self.max_length is not None and row.length > self.max_length:
-            return self._drop(place, f"longer than {self.knob}={self.max_length} tokens")
+            return self._drop(place, f"longer than {self.knob}={self.max_length} tokens", self.tasks[place].id)
         if not row.trained:
-            return self._drop(place, "no token of the answer trains")
+            return self._drop(place, "no token of the answer trains", self.tasks[place].id)
         self._keep(place, row)
         return row
 
@@ -155,11 +156,25 @@ class Encoded:
         while self._bytes > self.cache_bytes and self._kept:
             self._bytes -= self._kept.popitem(last=False)[1].size
 
-    def _drop(self, place: int, cause: str) -> None:
+    def _drop(self, place: int, cause: str, where: str) -> None:
         self._bad.add(place)
-        for ledger in (self._ledger, current()):
-            ledger.drop(cause, self.tasks[place].id)
+        self._ledger.drop(cause, where)
+        current().drop(cause, where, once=True)
         self._ledger.check(len(self.tasks), self.max_bad)
+
+
+def _number(task: Task, name: str) -> float | None:
+    """A column that holds a number; None where a row has none."""
+    value = task.columns.get(name)
+    if value is None:
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise DataError(f"column {name!r} holds {value!r:.40}, not a number")
+    return number
 
 
 def _having(tasks: Sequence[Task], cause: str, lacks: Callable[[Task], bool]) -> list[Task]:

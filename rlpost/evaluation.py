@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from rlpost.errors import DataError
+from rlpost.ledger import current
 from rlpost.models.encode import Bundle
 from rlpost.now import now
 from rlpost.rollout.context import Context
@@ -14,6 +16,7 @@ from rlpost.rollout.engine import Sampling, sample
 from rlpost.run.tables import interval
 from rlpost.stack import RewardStack, row_score
 from rlpost.types import Rollout, Task
+from rlpost.usable import MAX_BAD, Usable, context_of, note_cut
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,13 @@ def answer(
     rows: int = 64,
     done: Callable[[int], Any] | None = None,
     collect: Callable[[Sequence[Task], Context], list[Rollout]] | None = None,
+    share: float = MAX_BAD,
 ) -> list[Rollout]:
     """`n` scored completions of each task, about `rows` at a time; `done` hears how many tasks are finished.
 
-    `collect` is a rollout option that decides itself what to generate; by default plain completions.
+    `collect` is a rollout option that decides itself what to generate; by default plain completions. A task that cannot
+    be asked is counted in the ledger and has none. Raises DataError where more than one task and more than the `share`
+    cannot be asked, or all.
     """
     generator = torch.Generator(device=next(bundle.model.parameters()).device).manual_seed(seed)
 
@@ -49,13 +55,21 @@ def answer(
 
     ctx = Context(engine, bundle.encoder, stack, sampling, n, random.Random(seed))
     found: list[Rollout] = []
+    usable = Usable(len(tasks), share, context=context_of(bundle.model))
     each = max(1, rows // n)
     for start in range(0, len(tasks), each):
         part = tasks[start : start + each]
+        with now.phase("encode"):
+            part = usable.left(part, [usable.fault(task, bundle.encoder, ctx.encoded) for task in part])
         with now.phase("generate"):
             found += collect(part, ctx) if collect else ctx.generate(part, n)
+        ctx.encoded.clear()
         if done:
             done(min(start + each, len(tasks)))
+    note_cut(found, sampling.max_tokens)
+    current().asked += len(found)
+    if not found and tasks:
+        raise DataError(f"none of the {len(tasks)} tasks can be asked:\n{current().table()}")
     with now.phase("reward"):
         ctx.score(found)
     return found

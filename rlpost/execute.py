@@ -9,11 +9,14 @@ import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlpost import config, launch
 from rlpost.config import COMMAND_LINE, Config
 from rlpost.errors import ConfigError, Interrupted, OutOfMemory, RlpostError
+
+if TYPE_CHECKING:
+    from rlpost.run.folder import RunFolder
 
 MODULES = {"eval": "rlpost.trainers.evaluate", "run": "rlpost.pipeline"}
 MEMORY = "allocate memory", "out of memory"
@@ -75,8 +78,10 @@ def run_checked(cfg: Config) -> dict[str, Any]:
         with Watchdog(cfg.tree.get("watchdog") or {}, folder, rank=rank):
             result = trainer_of(cfg.command)(cfg, folder) or {}
     except BaseException as error:
-        told = readable(error, cfg, folder.path)
+        told = readable(error, cfg, folder)
         folder.done(told)
+        _show_ledger(but=str(told))
+        folder.release()
         if told is error:
             raise
         raise told from error
@@ -88,6 +93,7 @@ def run_checked(cfg: Config) -> dict[str, Any]:
         print(f"  run folder  {folder.path}" + (f"\n  report      {report}" if report else ""), flush=True)
         _show_ledger()
         _show_findings(folder.metrics())
+    folder.release()
     return result
 
 
@@ -101,11 +107,11 @@ def _speak() -> None:
         log.setLevel(logging.INFO)
 
 
-def _show_ledger() -> None:
-    """What was dropped, cut or failed, by cause; nothing where the ledger was never needed."""
+def _show_ledger(but: str = "") -> None:
+    """What was dropped, cut or failed, by cause; nothing where the ledger was never needed, or `but` says it."""
     ledger = sys.modules.get("rlpost.ledger")
     lines = ledger.current().table() if ledger else ""
-    if lines:
+    if lines and lines not in but and config.environment_rank() == 0:
         print(f"not everything could be used:\n{lines}", flush=True)
 
 
@@ -124,10 +130,18 @@ def trainer_of(command: str) -> Callable[[Config, Any], dict[str, Any]]:
     return importlib.import_module(MODULES.get(command, f"rlpost.trainers.{command}")).run
 
 
-def readable(error: BaseException, cfg: Config, folder: Path) -> BaseException:
-    """A sentence for an interruption and for exhausted memory; any other error as it is."""
+def readable(error: BaseException, cfg: Config, folder: "RunFolder") -> BaseException:
+    """A sentence for an interruption, a failed write and exhausted memory; any other error as it is."""
+    from rlpost.run import files
+
+    if isinstance(error, RlpostError):
+        return error
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted(f"interrupted; continue with: rlpost {cfg.command} resume={folder}")
+        return Interrupted(f"interrupted; continue with: rlpost {cfg.command} resume={folder.path}")
+    named = getattr(error, "filename", None)
+    told = files.unwritable(error, str(named or f"a file in {folder.path}"), folder.safe)
+    if told is not None and (named is None or told.why == files.FULL or folder.path in Path(str(named)).parents):
+        return told
     text = str(error).lower()
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if memory or (isinstance(error, RuntimeError) and any(words in text for words in MEMORY)):

@@ -90,3 +90,43 @@ def test_judge_stops_past_the_share_of_a_kind(failed, rows, limit, fatal):
         ledger.judge(rows, limits)
     with pytest.raises(DataError, match=r"ledger\.cut=0\.1"):
         filled(2, "long", "cut").judge(4, {"cut": 0.1})
+
+
+def test_a_place_counts_once_over_epochs_ranks_and_continued_runs():
+    one, two = Ledger(), Ledger()
+    for ledger in (one, two, one):
+        ledger.drop("broken", "row 3", once=True)
+        ledger.shrink("a video longer than max_frames=8", "a.mp4", lost=32)
+    two.drop("broken", "row 4", once=True)
+    before = one.copy()
+    one.merge(json.loads(json.dumps(two.as_dict())))
+    assert {(r["kind"], r["count"], r.get("lost")) for r in one.rows()} == {("drop", 2, None), ("shrink", 1, 32)}
+    one.drop("broken", "row 4", once=True)
+    assert one.count("drop") == 2
+    new = one.since(before)
+    assert [(e["cause"], e["count"]) for e in new["entries"]] == [("broken", 1)] and len(new["once"]) == 1
+    again = before.copy()
+    again.merge(new)
+    assert again.rows() == one.rows()
+
+
+def test_an_amount_adds_up_and_is_told():
+    ledger = Ledger()
+    for lost in (5, 7):
+        ledger.cut("a result longer than 9 characters", "task 1", lost=lost, unit="characters")
+    assert ledger.rows()[0]["lost"] == 12
+    assert ledger.table() == "cut         2  a result longer than 9 characters: 12 characters (task 1, ...)"
+
+
+def test_dropped_rows_are_held_against_what_was_read_and_the_rest_against_what_was_made():
+    ledger = filled(3)
+    for _ in range(2):
+        ledger.look(100, once="data.jsonl")
+    ledger.judge(4, {"drop": 0.03})
+    with pytest.raises(DataError, match="3 entries of kind 'drop' on 100 rows"):
+        ledger.judge(400, {"drop": 0.02})
+    failed = filled(3, "timed out", "fail")
+    failed.asked = 6
+    failed.judge(0, {"fail": 0.5})
+    with pytest.raises(RewardError, match="3 entries of kind 'fail' on 6 rows"):
+        failed.judge(0, {"fail": 0.4})

@@ -3,12 +3,13 @@
 import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from rlpost import ledger
 from rlpost.dataset.shape import Columns, prompt_digest, resolve, to_task
-from rlpost.dataset.visual import BadRow
+from rlpost.dataset.visual import BadRow, known
 from rlpost.errors import DataError
 from rlpost.types import Task
 
@@ -88,17 +89,21 @@ def tasks_of(
     for tag in tags:
         if names and tag not in names:
             raise DataError(f"{source} has no column {tag!r} (dataset.tags); it has {', '.join(sorted(names))}")
-    tasks = []
+    tasks, ids = [], dict[str, int]()
     for i, (where, row) in enumerate(rows):
         try:
             if isinstance(row, BadRow):
                 raise row
             assert columns is not None
-            tasks.append(to_task(row, columns, id=f"{split}-{i}", system=system, tags=tags, base=base))
+            task = to_task(row, columns, id=f"{split}-{i}", system=system, tags=tags, base=base)
+            ids[task.id] = number = ids.get(task.id, 0) + 1
+            # Two questions under one name would be scored as one.
+            tasks.append(task if number == 1 else replace(task, id=f"{task.id}#{number}"))
         except BadRow as bad:
             seen.drop(str(bad), where)
     ledger.current().merge(seen.as_dict(), once=source)
     seen.check(len(rows), max_bad, source)
+    ledger.current().look(len(rows), once=source)
     if not tasks:
         raise DataError(f"{source} holds {len(rows)} rows and none can be used:\n{seen.table()}")
     return tasks
@@ -123,8 +128,11 @@ def _jsonl(file: Path) -> Iterator[Row]:
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
+                row = json.loads(line, object_pairs_hook=_object)
+            except BadRow as bad:
+                yield f"{file.name}:{n}", bad
+                continue
+            except (ValueError, RecursionError):  # a number of too many digits, too deep a nesting
                 yield f"{file.name}:{n}", BadRow("the line is not JSON")
                 continue
             yield f"{file.name}:{n}", _mapping(row)
@@ -132,8 +140,8 @@ def _jsonl(file: Path) -> Iterator[Row]:
 
 def _json(file: Path) -> Iterator[Row]:
     try:
-        found = json.loads(file.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
+        found = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)
+    except (BadRow, json.JSONDecodeError, RecursionError) as error:
         raise DataError(
             f"{file} is not JSON ({error}); if it has one object per line, set dataset.format=jsonl"
         ) from error
@@ -148,13 +156,30 @@ def _json(file: Path) -> Iterator[Row]:
 
 def _csv(file: Path) -> Iterator[Row]:
     with file.open(encoding="utf-8-sig", newline="") as lines:
-        reader = csv.DictReader(lines)
-        for row in reader:
+        reader = csv.DictReader(lines, strict=True)
+        names = _header(reader, file)
+        if len(set(names)) < len(names):
+            raise DataError(f"{file} names a column twice in its header ({', '.join(names)}); rename one of them")
+        while True:
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield f"{file.name}:{reader.line_num}", BadRow(f"the line is not CSV ({error})")
+                continue
             where = f"{file.name}:{reader.line_num}"
             if None in row or None in row.values():
                 yield where, BadRow("the line has more or fewer fields than the header")
             else:
                 yield where, row
+
+
+def _header(reader: csv.DictReader, file: Path) -> Sequence[str]:
+    try:
+        return list(reader.fieldnames or ())
+    except csv.Error as error:
+        raise DataError(f"{file} has no header that is CSV ({error})") from error
 
 
 def _parquet(file: Path) -> Iterator[Row]:
@@ -165,11 +190,12 @@ def _parquet(file: Path) -> Iterator[Row]:
         opened = pyarrow.parquet.ParquetFile(file)
         n = 0
         for batch in opened.iter_batches():
-            for row in batch.to_pylist():
+            for row in batch.to_pylist():  # rows of equal names would lose a column: pyarrow refuses them
                 yield f"{file.name}[{n}]", row
                 n += 1
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{file} cannot be read as parquet ({str(error).splitlines()[0]}); write it again") from error
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # its own for some, Python's for the others
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{file} cannot be read as parquet ({reason}); write it again") from error
 
 
 _OPEN = {"jsonl": _jsonl, "json": _json, "csv": _csv, "parquet": _parquet}
@@ -177,6 +203,16 @@ _OPEN = {"jsonl": _jsonl, "json": _json, "csv": _csv, "parquet": _parquet}
 
 def _mapping(row: Any) -> Mapping[str, Any] | BadRow:
     return row if isinstance(row, dict) else BadRow(f"the row is {type(row).__name__}, not an object with columns")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of a key that stands twice, Python's own reader would drop one value without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise BadRow(f"an object has the key {twice!r} twice")
+    return found
 
 
 def _limited(rows: list[Row], limit: int | None) -> list[Row]:
@@ -187,8 +223,8 @@ def _places(path: str, test_path: str | None, split: str) -> tuple[list[Path], b
     """Files of a split, and whether its rows have yet to be told apart by hash."""
     if split == "test" and test_path is not None:
         return [_file(test_path, "test_path")], False
-    place = Path(path).expanduser()
-    if place.is_dir():
+    place = known(path)
+    if place is not None and place.is_dir():
         here = sorted(file for file in place.iterdir() if file.suffix.lower() in FORMATS)
         found = [file for file in here if file.name.replace("-", ".").replace("_", ".").split(".")[0] == split]
         if not found:
@@ -203,8 +239,8 @@ def _places(path: str, test_path: str | None, split: str) -> tuple[list[Path], b
 
 
 def _file(path: str, knob: str) -> Path:
-    file = Path(path).expanduser()
-    if not file.is_file():
+    file = known(path)
+    if file is None or not file.is_file():
         raise DataError(f"the dataset file {path!r} does not exist (dataset.{knob})")
     if file.stat().st_size == 0:
         raise DataError(f"{path} is empty: the file has 0 bytes")

@@ -23,6 +23,8 @@ GUESSES = {
     "label": ("label",),
     "id": ("id",),
 }
+# Whom chat templates give a voice; another name would be written as it stands, or fail in the template.
+KNOWN_ROLES = ("system", "developer", "user", "assistant", "tool", "function", "observation", "ipython")
 MEDIA = ("image", "images", "video", "videos")
 
 
@@ -84,9 +86,12 @@ def to_task(
     if missing:
         raise BadRow(f"column {missing[0]!r} is missing")
     prompt, demonstration, extra = _READERS[columns.kind](row, columns)
+    _refuse_halves([prompt, demonstration, extra])
     if system and prompt and prompt[0]["role"] != "system":
         prompt = [{"role": "system", "content": system}, *prompt]
     media, inline = media_of(row, prompt, base)
+    if prompt and not media and not any(_says(message) for message in prompt if message["role"] == "user"):
+        raise BadRow("the prompt is empty")
     taken = {columns.prompt, columns.messages, columns.completion, columns.text, *MEDIA}
     rest = {name: value for name, value in row.items() if name not in taken}
     return Task(
@@ -118,7 +123,7 @@ def _prompt(value: Any, name: str) -> list[dict[str, Any]]:
             raise BadRow("the prompt is empty")
         return [{"role": "user", "content": value}]
     messages = _messages(value, name)
-    if all(message["role"] == "system" for message in messages):
+    if not any(message["role"] == "user" for message in messages):
         raise BadRow("the prompt has no user turn")
     return messages
 
@@ -135,11 +140,39 @@ def _messages(value: Any, name: str) -> list[dict[str, Any]]:
         role, content = message.get("role") or message.get("from"), message.get("content", message.get("value"))
         if not role or (content is None and not message.get("tool_calls")):
             raise BadRow(f"column {name!r} holds a message without role or content")
+        role = ROLES.get(role, role) if isinstance(role, str) else role
+        if role not in KNOWN_ROLES:
+            raise BadRow(f"column {name!r} holds a message of the unknown role {role!r:.40}")
+        if not isinstance(content, str | list | None):
+            raise BadRow(f"column {name!r} holds a message whose content is {type(content).__name__}")
         if isinstance(content, list):  # parquet fills the keys of unlike parts with None
+            if not all(isinstance(part, Mapping) for part in content):
+                raise BadRow(f"column {name!r} holds a message with a part that is not an object")
             content = [{k: v for k, v in part.items() if v is not None} for part in content]
         rest = {k: v for k, v in message.items() if k not in ("role", "from", "content", "value") and v is not None}
-        found.append({"role": ROLES.get(role, role), "content": "" if content is None else content, **rest})
+        found.append({"role": role, "content": "" if content is None else content, **rest})
     return found
+
+
+def _says(message: Mapping[str, Any]) -> bool:
+    """Whether a message has any text, or a part that is no text."""
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return any(part.get("type", "text") != "text" or str(part.get("text") or "").strip() for part in parts)
+
+
+def _refuse_halves(value: Any) -> None:
+    """Half a character (a lone surrogate, as `\\ud83d` in JSON) has no bytes, so no tokenizer takes it."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise BadRow("a text holds half a character (a lone surrogate)") from error
+    elif isinstance(value, Mapping):
+        _refuse_halves(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _refuse_halves(one)
 
 
 def _answer(value: Any, name: str) -> str | list[dict[str, Any]]:

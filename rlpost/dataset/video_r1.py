@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rlpost import ledger
+from rlpost.dataset.visual import known
 from rlpost.errors import ConfigError, DataError
 from rlpost.types import Media, Task
 
@@ -62,6 +63,7 @@ def video_r1(
         if limit is not None and len(tasks) >= limit:
             break
     ledger.current().merge(seen.as_dict(), once=str(file))
+    ledger.current().look(i + 1, once=str(file))
     seen.check(i + 1, max_bad, str(file))
     if not tasks:
         raise DataError(f"{file} leaves no {split} rows of the wanted types and media; widen data, types or held_out")
@@ -74,10 +76,11 @@ def _rows(file: Path) -> list[Any]:
             f"{file} does not exist; download the hub dataset Video-R1/Video-R1-data, unpack its archives, and set "
             "dataset.path to its JSON file (and dataset.media_root where the media lie elsewhere)"
         )
-    with file.open() as opened:
+    with file.open(encoding="utf-8-sig") as opened:
         try:
-            rows = [json.loads(line) for line in opened] if file.suffix == ".jsonl" else json.load(opened)
-        except json.JSONDecodeError as error:
+            lines = file.suffix == ".jsonl"
+            rows = [json.loads(line) for line in opened if line.strip()] if lines else json.load(opened)
+        except (ValueError, RecursionError) as error:  # not JSON, not UTF-8, or nested too deep
             raise DataError(f"{file} is not valid JSON ({error}); download it again") from error
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{file} holds no rows: a JSON list of objects is needed")
@@ -96,9 +99,12 @@ def _fault(row: Any, root: Path, demonstrations: bool) -> str:
         return "unknown problem_type"
     if row["data_type"] not in ("image", "video"):
         return "unknown data_type"
-    if row["problem_type"] == "multiple choice" and not row.get("options"):
+    if row["problem_type"] == "multiple choice" and not (row.get("options") and isinstance(row["options"], list)):
         return "multiple choice without options"
-    return "" if (root / row["path"]).is_file() else "media file missing"
+    if not isinstance(row["path"], str):
+        return "path is not text"
+    place = known(row["path"], root)
+    return "" if place is not None and place.is_file() else "media file missing"
 
 
 def _split(row: Mapping[str, Any], held_out: float) -> str:

@@ -62,15 +62,16 @@ def _parts(messages: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def _media(value: Any, kind: Literal["image", "video"], base: Path | None) -> Media:
     """A path, a {path, bytes} pair as `datasets` stores it, or a PIL image."""
     if isinstance(value, str):
-        path = Path(value).expanduser()
-        path = path if path.is_absolute() or base is None else base / path
-        if not path.exists():
+        if value.startswith(("http://", "https://")):
+            raise BadRow(f"a {kind} is an address on the network; download it")
+        path = known(value, base)
+        if path is None or not path.is_file():
             raise BadRow(f"a {kind} file does not exist")
         return Media(kind, path=str(path))
     if isinstance(value, Mapping):
-        if value.get("bytes") is not None and kind == "image":
+        if isinstance(value.get("bytes"), bytes) and kind == "image":
             return Media(kind, frames=_pixels(io.BytesIO(value["bytes"])))
-        if value.get("path"):
+        if isinstance(value.get("path"), str) and value["path"]:
             return _media(value["path"], kind, base)
     if kind == "image" and hasattr(value, "convert"):
         return Media(kind, frames=_pixels(value))
@@ -80,13 +81,20 @@ def _media(value: Any, kind: Literal["image", "video"], base: Path | None) -> Me
 
 
 def _pixels(image: Any) -> Any:
-    import numpy as np
+    from rlpost.media import picture
 
-    if isinstance(image, io.BytesIO):
-        from PIL import Image, UnidentifiedImageError
+    try:
+        return picture.rgb(picture.opened(image) if isinstance(image, io.BytesIO) else image)
+    except Exception as error:  # every format of PIL has errors of its own
+        raise BadRow("an image cannot be decoded") from error
 
-        try:
-            image = Image.open(image)
-        except (UnidentifiedImageError, OSError) as error:
-            raise BadRow("an image cannot be decoded") from error
-    return np.asarray(image.convert("RGB"))
+
+def known(path: str, base: Path | None = None) -> Path | None:
+    """The path, from `base` where it is relative; None where no file can have this name."""
+    try:
+        place = Path(path).expanduser()
+        place = place if place.is_absolute() or base is None else base / place
+        place.exists()  # raises where the name is too long, or holds what no file name can
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: the home of a user that is not there
+        return None
+    return place

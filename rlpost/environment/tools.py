@@ -133,8 +133,9 @@ class ToolEpisode:
             return self._failed(f"the tool {call.name} {error}", "")
         text, limit = str(value), self.environment.max_characters
         if len(text) > limit:
+            cause, lost = f"a result of the tool {call.name} longer than {limit} characters", len(text) - limit
             with _COUNTING:
-                ledger.current().cut(f"a result of the tool {call.name} longer than {limit} characters", self.task.id)
+                ledger.current().cut(cause, self.task.id, lost=lost, unit="characters")
         return text[:limit]
 
     def _failed(self, cause: str, text: str) -> str:

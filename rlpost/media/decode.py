@@ -21,10 +21,16 @@ from rlpost.types import Media
 
 
 class Clip(NamedTuple):
-    """Decoded frames (F,H,W,3) uint8 and their frames per second after sampling (0 for an image)."""
+    """Decoded frames (F,H,W,3) uint8 and their frames per second after sampling (0 for an image).
+
+    `size` is height and width in the file (None: that of the frames), `asked` how many frames a larger limit would
+    show: what `fps` asks for, or all frames of an animated image.
+    """
 
     frames: np.ndarray
     fps: float
+    size: tuple[int, int] | None = None
+    asked: int = 0
 
 
 class DecodeError(DataError):
@@ -63,7 +69,7 @@ class Decoder:
         """The frames of a file. Raises DecodeError; the medium's `change` is not applied here."""
         if media.path is None:
             raise DataError(f"a {media.kind} has neither a path nor frames: give one of them")
-        key = (media.kind, media.path, media.start_s, media.end_s, _written_at(media.path))
+        key = (media.kind, media.path, media.start_s, media.end_s, written_at(media.path))
         with self.lock:
             if key in self.cache:
                 self.cache.move_to_end(key)
@@ -93,6 +99,8 @@ class Decoder:
 
     def _decode(self, media: Media) -> Clip:
         path = str(media.path)
+        if os.path.isdir(path):
+            raise DecodeError(path, "not a file", "it is a folder: name the file in it")
         if not os.path.isfile(path):
             raise DecodeError(path, "file missing", "there is no such file: check the dataset's media folder")
         worker = self._started()
@@ -118,7 +126,8 @@ class Decoder:
             raise
         if "error" in header:
             raise DecodeError(path, "decode error", header["error"])
-        return Clip(np.frombuffer(body, np.uint8).reshape(header["shape"]), header["fps"])
+        frames = np.frombuffer(body, np.uint8).reshape(header["shape"])
+        return Clip(frames, header["fps"], tuple(header["size"]), header["asked"])
 
     def _started(self) -> subprocess.Popen[bytes]:
         # A forked child must not talk to its parent's worker.
@@ -147,9 +156,9 @@ class Decoder:
         return b"".join(parts)
 
 
-def _written_at(path: str) -> int:
+def written_at(path: str) -> int:
     """When a file was last written, so that a new file under an old name is decoded anew; 0 where there is none."""
     try:
         return os.stat(path).st_mtime_ns
-    except FileNotFoundError:
+    except (OSError, ValueError):  # also a name that no file can have; what reads it says so
         return 0

@@ -32,6 +32,12 @@ def frame_count(total: int, video_fps: float, settings: FrameSettings) -> int:
     return max(math.floor(wanted / factor) * factor, factor)
 
 
+def frames_asked(total: int, video_fps: float, settings: FrameSettings) -> int:
+    """How many of `total` frames `fps` asks for, before `max_frames`: what a longer budget would show."""
+    wanted = min(max(total / video_fps * settings.fps, settings.min_frames), total)
+    return math.floor(wanted / settings.frame_factor) * settings.frame_factor
+
+
 def frame_indices(total: int, count: int) -> list[int]:
     """`count` indices spread evenly over the window, the first and the last frame included."""
     if count == 1:

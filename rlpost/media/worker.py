@@ -3,6 +3,7 @@
 Decoders of real files crash and hang; neither may take the training process with them. `rlpost.media.decode` starts it.
 """
 
+import contextlib
 import json
 import struct
 import sys
@@ -10,10 +11,15 @@ from typing import Any, BinaryIO
 
 import av
 import numpy as np
+from av.error import InvalidDataError
 from av.video.reformatter import VideoReformatter
 from PIL import Image
 
-from rlpost.media.sample import FrameSettings, frame_count, frame_indices, sampled_fps, smart_resize
+from rlpost.media import picture
+from rlpost.media.sample import FrameSettings, frame_count, frame_indices, frames_asked, sampled_fps, smart_resize
+
+# By default FFmpeg paints over what it cannot decode and says nothing; "careful" refuses what no real file does.
+STRICT = {"err_detect": "careful+explode"}
 
 
 def main() -> None:
@@ -21,12 +27,12 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         try:
-            frames, fps = image(request) if request["kind"] == "image" else video(request)
+            frames, facts = image(request) if request["kind"] == "image" else video(request)
         # The answer to any failure is the same sentence for the parent, which raises it there.
         except Exception as error:
             reply(out, {"error": f"{type(error).__name__}: {error}"}, b"")
         else:
-            reply(out, {"shape": list(frames.shape), "fps": fps}, frames.tobytes())
+            reply(out, {"shape": list(frames.shape), **facts}, frames.tobytes())
 
 
 def reply(out: BinaryIO, header: dict[str, Any], body: bytes) -> None:
@@ -35,23 +41,30 @@ def reply(out: BinaryIO, header: dict[str, Any], body: bytes) -> None:
     out.flush()
 
 
-def image(request: dict[str, Any]) -> tuple[np.ndarray, float]:
+def image(request: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     """One image at its own size; the media encoder resizes it as the model's image processor does."""
-    with Image.open(request["path"]) as opened:
-        return np.asarray(opened.convert("RGB"))[None], 0.0
+    with picture.opened(request["path"]) as opened:
+        frames = picture.frame_count(opened)
+        opened.seek(0)
+        return picture.rgb(opened)[None], {"fps": 0.0, "size": [opened.height, opened.width], "asked": frames}
 
 
-def video(request: dict[str, Any]) -> tuple[np.ndarray, float]:
-    """The sampled frames of a window, resized, and their frames per second."""
+def video(request: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
+    """The sampled frames of a window, resized; `size` is the video's own, `asked` the frames that `fps` asks for."""
     settings = FrameSettings(**request["settings"])
     stamps, video_fps = timestamps(request["path"], request["start_s"], request["end_s"])
     count = frame_count(len(stamps), video_fps, settings)
     wanted = [stamps[i] for i in frame_indices(len(stamps), count)]
-    found = read(request["path"], set(wanted), settings)
+    found, size = read(request["path"], set(wanted), settings)
     missing = [stamp for stamp in wanted if stamp not in found]
     if missing:
         raise ValueError(f"{len(missing)} of {count} sampled frames are missing from the stream")
-    return np.stack([found[stamp] for stamp in wanted]), sampled_fps(len(stamps), count, video_fps)
+    facts = {
+        "fps": sampled_fps(len(stamps), count, video_fps),
+        "size": size,
+        "asked": frames_asked(len(stamps), video_fps, settings),
+    }
+    return np.stack([found[stamp] for stamp in wanted]), facts
 
 
 def timestamps(path: str, start_s: float | None, end_s: float | None) -> tuple[list[int], float]:
@@ -67,6 +80,8 @@ def timestamps(path: str, start_s: float | None, end_s: float | None) -> tuple[l
         span = (stamps[-1] - stamps[0]) * base
         fps = float(stream.average_rate) if stream.average_rate else (len(stamps) - 1) / max(span, 1e-6)
     first = stamps[0] * base
+    if fps <= 0:
+        raise ValueError(f"the video has {len(stamps)} frame(s) and no frame rate")
     # Half a frame of slack: a window that starts at 1.0 s includes the frame stamped 0.9999 s.
     slack = 0.5 / fps
     low = -1.0 if start_s is None else start_s - slack
@@ -77,22 +92,40 @@ def timestamps(path: str, start_s: float | None, end_s: float | None) -> tuple[l
     return inside, fps
 
 
-def read(path: str, wanted: set[int], settings: FrameSettings) -> dict[int, np.ndarray]:
-    """Decode from the keyframe before the first wanted frame to the last wanted one; keep only those."""
+def read(path: str, wanted: set[int], settings: FrameSettings) -> tuple[dict[int, np.ndarray], list[int]]:
+    """The wanted frames, resized, and their own size. Raises where any frame on the way to them is damaged."""
+    found, size = {}, [0, 0]
+    with contextlib.suppress(InvalidDataError):
+        found, size = _read(path, wanted, settings, seek=True)
+    if len(found) == len(wanted):
+        return found, size
+    # Frames behind a keyframe may refer to frames before it (an open group of pictures), and some containers cannot
+    # seek to a time: from the beginning all of them are there.
+    return _read(path, wanted, settings, seek=False)
+
+
+def _read(
+    path: str, wanted: set[int], settings: FrameSettings, *, seek: bool
+) -> tuple[dict[int, np.ndarray], list[int]]:
+    """Decode from the keyframe before the first wanted frame, or the beginning, to the last wanted one."""
     found: dict[int, np.ndarray] = {}
+    size = [0, 0]
     # One converter for all frames: a frame's own costs ten times as much, since it is set up anew.
     convert = VideoReformatter()
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
-        container.seek(min(wanted), stream=stream)
+        stream.codec_context.options = STRICT
+        if seek:
+            container.seek(min(wanted), stream=stream)
         last = max(wanted)
         for frame in container.decode(stream):
             if frame.pts in wanted:
+                size = [frame.height, frame.width]
                 found[frame.pts] = resized(convert.reformat(frame, format="rgb24").to_ndarray(), settings)
             if frame.pts is not None and frame.pts >= last:
                 break
-    return found
+    return found, size
 
 
 def resized(frame: np.ndarray, settings: FrameSettings) -> np.ndarray:

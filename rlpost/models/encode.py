@@ -10,8 +10,10 @@ from typing import Any, Literal, Protocol
 
 import torch
 from jaxtyping import Bool
+from jinja2 import TemplateError
 from torch import Tensor
 
+from rlpost import ledger
 from rlpost.errors import DataError, ModelError
 from rlpost.models.held import Held
 from rlpost.types import Media, Prompt, Task
@@ -28,7 +30,8 @@ class Visual:
     """One encoded medium: the tensors the model takes, and how many placeholder tokens it stands for.
 
     `text` is what the prompt says instead of the one placeholder and its `wrapper`, where a medium is told in parts: it
-    holds one placeholder per part, and all parts have the same number of tokens.
+    holds one placeholder per part, and all parts have the same number of tokens. `shrunk` says why there are fewer
+    tokens than the medium holds, each cause with the number that it cost.
     """
 
     kind: Literal["image", "video"]
@@ -36,6 +39,7 @@ class Visual:
     tokens: int
     text: str = ""
     wrapper: tuple[str, str] = ("", "")
+    shrunk: tuple[tuple[str, int], ...] = ()
 
 
 class MediaEncoder(Protocol):
@@ -173,15 +177,19 @@ class Encoder:
     def _render(self, messages: Sequence[Mapping[str, Any]], *, generation: bool) -> str:
         if not getattr(self.tokenizer, "chat_template", None):
             raise ModelError("the tokenizer has no chat template; set model.chat_template to a Jinja template file")
-        return self.tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=generation, **self.template_kwargs
-        )
+        try:
+            return self.tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=generation, **self.template_kwargs
+            )
+        except (TemplateError, TypeError) as error:  # Jinja's own, and what its expressions do to another type
+            raise DataError(f"the chat template does not take the messages ({error})") from error
 
     def _expand(self, text: str, task: Task) -> Prompt:
         if self.media is None:
             ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
             return Prompt(ids, [0] * len(ids))
         visuals = [self.media(medium) for medium in task.media]
+        _note_shrunk(task, visuals)
         holders = {self.tokenizer.convert_tokens_to_ids(p): kind for kind, p in self.media.placeholders.items()}
         queue = [(visual, n) for visual in visuals for n in _parts(visual, self.media.placeholders[visual.kind])]
         ids, kinds, written = [], [], _written(text, visuals, self.media.placeholders)
@@ -232,6 +240,16 @@ def completion_mask(completions: Sequence[Sequence[int]], trains: Sequence[Seque
     for row, flags in enumerate(trains):
         mask[row, : len(flags)] = torch.tensor(list(flags), dtype=torch.bool)
     return mask
+
+
+def _note_shrunk(task: Task, visuals: Sequence[Visual]) -> None:
+    """Count the media that are shown with fewer tokens than they hold, each of them once in a run."""
+    for medium, visual in zip(task.media, visuals, strict=True):
+        times = (
+            f" from {medium.start_s} s to {medium.end_s} s" if (medium.start_s, medium.end_s) != (None, None) else ""
+        )
+        for cause, lost in visual.shrunk:
+            ledger.current().shrink(cause, f"{medium.path}{times}" if medium.path else f"task {task.id}", lost=lost)
 
 
 def _parts(visual: Visual, placeholder: str) -> list[int]:

@@ -1,7 +1,6 @@
 """Images and videos as inputs of Qwen vision towers, without torchvision: patches, grids, and how time is told."""
 
 import hashlib
-import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,7 +12,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from rlpost.errors import DataError, ModelError
 from rlpost.media.change import changed
-from rlpost.media.decode import Clip, shared
+from rlpost.media.decode import Clip, DecodeError, shared, written_at
 from rlpost.media.sample import FrameSettings, smart_resize
 from rlpost.models.encode import Visual
 from rlpost.models.held import Held
@@ -77,7 +76,7 @@ class QwenVision:
             raise ModelError(
                 f"{len(patches)} patches do not fill a grid of {grid.tolist()[0]}: patch size and merge disagree"
             )
-        visual = Visual(media.kind, features, tokens)
+        visual = Visual(media.kind, features, tokens, shrunk=self._shrunk(clip, media.kind, int(grid[0, 0]), tokens))
         return visual if media.kind == "image" else self._timed(visual, media, clip)
 
     def _timed(self, visual: Visual, media: Media, clip: Clip) -> Visual:
@@ -85,11 +84,28 @@ class QwenVision:
         seconds = torch.tensor([self.temporal / clip.fps])
         return replace(visual, features={**visual.features, "second_per_grid_ts": seconds})
 
+    def _shrunk(self, clip: Clip, kind: str, steps: int, tokens: int) -> tuple[tuple[str, int], ...]:
+        """Why a medium has fewer tokens than it holds, each cause with the tokens that it cost."""
+        high, factor = (self.image_max_pixels if kind == "image" else self.frames.max_pixels), self.frames.factor
+        per = tokens // steps
+        tall, wide = (max(1, round(side / factor)) for side in clip.size or clip.frames.shape[1:3])
+        whole = max(tall * wide, per)
+        more = clip.asked - 1 if kind == "image" else (clip.asked - len(clip.frames)) // self.temporal
+        found = []
+        if whole > per:
+            article = "an" if kind == "image" else "a"
+            found.append((f"{article} {kind} larger than max_pixels={high}", steps * (whole - per)))
+        if more > 0 and kind == "image":
+            found.append(("an animated image shown by its first frame", more * whole))
+        elif more > 0:
+            found.append((f"a video longer than max_frames={self.frames.max_frames}", more * whole))
+        return tuple(found)
+
     def clip(self, media: Media) -> Clip:
         """Frames as the model sees them: decoded or given, with the medium's change applied."""
         if media.frames is None:
             clip = self.decoder(media)
-            return Clip(changed(clip.frames, media.change), clip.fps)
+            return clip._replace(frames=changed(clip.frames, media.change))
         frames = np.asarray(media.frames)
         frames = frames[None] if frames.ndim == 3 else frames
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
@@ -110,7 +126,10 @@ class QwenVision:
         return self._patches(np.concatenate([frames, np.repeat(frames[-1:], missing, axis=0)]))
 
     def _fit(self, frame: np.ndarray, low: int, high: int) -> np.ndarray:
-        size = smart_resize(*frame.shape[:2], factor=self.frames.factor, min_pixels=low, max_pixels=high)
+        try:
+            size = smart_resize(*frame.shape[:2], factor=self.frames.factor, min_pixels=low, max_pixels=high)
+        except ValueError as error:
+            raise DecodeError("an image", "its shape", str(error)) from error
         if frame.shape[:2] == size:
             return frame
         from rlpost.media.worker import resize
@@ -171,7 +190,7 @@ def _step_times(count: int, fps: float, temporal: int, *, whole: bool) -> list[f
 def _content(media: Media) -> Hashable:
     """Equal for media that show the same: a file, when it was written and the window, or the frames themselves."""
     if media.frames is None:
-        written = os.stat(media.path).st_mtime_ns if media.path and os.path.isfile(media.path) else 0
+        written = written_at(media.path) if media.path else 0
         return (media.kind, media.path, media.start_s, media.end_s, written, media.change)
     frames = np.ascontiguousarray(media.frames)
     digest = hashlib.blake2b(frames.tobytes(), digest_size=16).digest()

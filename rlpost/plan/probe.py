@@ -115,7 +115,7 @@ def _run(request: Path, answer: Path) -> None:
     try:
         trainer_of(cfg.command)(cfg, folder)
     except Exception as error:
-        told = readable(error, cfg, folder.path)
+        told = readable(error, cfg, folder)
         facts = {"message": str(told) or type(told).__name__, "exit_code": getattr(told, "exit_code", 1)}
     else:
         times = [one["time"] for one in folder.metrics() if one.get("phase") == "train" and "grad_norm" in one]

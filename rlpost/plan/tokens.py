@@ -155,16 +155,15 @@ def warnings(command: str, facts: Mapping[str, Any]) -> list[str]:
 
 
 def faults(command: str, facts: Mapping[str, Any], max_bad: float) -> list[str]:
-    """Why the run would stop over its data: in grpo any task that cannot be encoded, else too large a share of them.
+    """Why the run would stop over its data: too large a share of tasks that cannot be used.
 
-    Supervised runs leave out rows that are unusable or too long, up to the share `max_bad`; a single row never counts.
+    Rows that are unusable or too long are left out, up to the share `max_bad`; one row alone never counts.
     """
     causes = [f"{count} of {facts['samples']} sampled tasks: {cause}" for cause, count in facts["unusable"].items()]
-    if command == "grpo":
-        return causes
-    long = round((facts["rows"]["whole row"]["over"] or 0) * (facts["samples"] - sum(facts["unusable"].values())))
+    over = 0.0 if command == "grpo" else facts["rows"]["whole row"]["over"] or 0
+    long = round(over * (facts["samples"] - sum(facts["unusable"].values())))
     bad = long + sum(facts["unusable"].values())
-    if bad <= max(1, max_bad * facts["samples"]):
+    if bad <= max(1, max_bad * facts["samples"]) and bad < facts["samples"]:
         return []
     why = [
         *causes,

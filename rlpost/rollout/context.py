@@ -34,6 +34,7 @@ class Context:
     version: int = 0
     prompts: MutableMapping[str, Any] = field(default_factory=dict)
     names: str = "0"
+    encoded: dict[int, tuple[Task, Prompt]] = field(default_factory=dict)  # known already, by the task's id()
     _groups: int = 0
 
     # --- completions -----------------------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ class Context:
             return []
         names = list(group) if group is not None else self.new_groups(len(tasks))
         starts = [_start(p) for p in prefixes] if prefixes is not None else [Start() for _ in tasks]
-        prompts = [self.encoder.prompt(task) for task in tasks]
+        prompts = [self._encoded(task) for task in tasks]
         asked = [_continued(prompt, start.tokens) for prompt, start in zip(prompts, starts, strict=True)]
         sampling = self.sampling if max_tokens is None else replace(self.sampling, max_tokens=max_tokens)
         found = self.engine(asked, n, sampling)
@@ -169,6 +170,10 @@ class Context:
         names = [f"{self.names}.{self._groups + i}" for i in range(n)]
         self._groups += n
         return names
+
+    def _encoded(self, task: Task) -> Prompt:
+        known = self.encoded.get(id(task))
+        return known[1] if known else self.encoder.prompt(task)
 
     def _row(self, task: Task, group: str, prompt: Prompt, whole: Start, stop: Stop, role: str) -> Rollout:
         return Rollout(

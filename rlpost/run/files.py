@@ -13,6 +13,13 @@ from rlpost.errors import RlpostError
 
 # A completion cut inside a character decodes to a lone surrogate; its backslash form is a legal JSON escape.
 LONE = "backslashreplace"
+FULL = "no space left"
+# What a system answers to a write, besides that the disk is full.
+REFUSALS = (
+    errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP,
+)  # fmt: skip
+# Messages of torch, which does not pass the error of the system on, and of safetensors.
+HIDDEN_FULL = ("No space left on device", "PytorchStreamWriter failed writing file", "unexpected pos")
 Safe = Callable[[], str]
 
 
@@ -38,23 +45,61 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+class Unwritable(RlpostError):
+    """A file could not be written; `why` is what the system said."""
+
+    def __init__(self, message: str, why: str):
+        self.why = why
+        super().__init__(message)
+
+
 @contextmanager
 def disk(path: Path, safe: Safe = nothing) -> Iterator[None]:
-    """Turns a full disk while writing `path` into a sentence that says what is safe."""
+    """Turns a full disk, or another refusal of the system while writing `path`, into a sentence that says what is safe.
+
+    Raises Unwritable.
+    """
     try:
         yield
+    except RlpostError:
+        raise
     except Exception as fault:
-        if not _is_full(fault):
+        told = unwritable(fault, str(path), safe)
+        if told is None:
             raise
-        sentence = f"The disk is full: {path} could not be written."
-        raise RlpostError(" ".join(filter(None, [sentence, safe(), "Free some space and start again."]))) from fault
+        raise told from fault
 
 
-def _is_full(fault: Exception) -> bool:
-    """torch and safetensors hide the errno in a message of their own."""
+def unwritable(fault: BaseException, what: str, safe: Safe = nothing) -> Unwritable | None:
+    """The sentence on a failed write of `what`; None where the fault is another one."""
+    why = _refusal(fault)
+    if why is None:
+        return None
+    if why == FULL:
+        parts = [f"The disk is full: {what} could not be written.", safe(), "Free some space and start again."]
+    else:
+        parts = [f"{what} could not be written ({why}).", safe()]
+    return Unwritable(" ".join(filter(None, parts)), why)
+
+
+def _refusal(fault: BaseException) -> str | None:
+    """What the system said; torch and safetensors hide it in a message of their own."""
     if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return any(words in str(fault) for words in ("No space left on device", "PytorchStreamWriter failed writing file"))
+        return FULL
+    if isinstance(fault, OSError) and fault.errno is not None and fault.errno in REFUSALS:
+        return os.strerror(fault.errno)
+    text = str(fault)
+    if any(words in text for words in HIDDEN_FULL):
+        return FULL
+    return next((os.strerror(number) for number in REFUSALS if f"(os error {number})" in text), None)
+
+
+def there(path: Path) -> bool:
+    """Whether something is at the path; a name that no file can have is nowhere."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def write(path: Path, content: str, safe: Safe = nothing) -> None:

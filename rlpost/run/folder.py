@@ -1,5 +1,6 @@
 """The run folder: configuration with origins, environment, metrics, rollouts, checkpoints, model, report, outcome."""
 
+import contextlib
 import os
 import re
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from rlpost.errors import ConfigError, RlpostError
-from rlpost.run import checkpoint, environment, files, redact
+from rlpost.run import checkpoint, environment, files, lock, redact
 
 if TYPE_CHECKING:
     from rlpost.config import Config
@@ -28,6 +29,7 @@ class RunFolder:
         self._start = time.monotonic()
         # Saves what is safe where a run hangs, and says what: (place, phase) -> sentences. A trainer sets it.
         self.rescue: Callable[[Path, str], list[str]] | None = None
+        self._lock: lock.Lock | None = None
 
     @classmethod
     def create(cls, cfg: "Config") -> "RunFolder":
@@ -35,14 +37,16 @@ class RunFolder:
         folder = cls(_place(cfg), cfg)
         if not folder.writes:
             return folder
-        if folder.path.is_file():
+        if files.there(folder.path) and not folder.path.is_dir():
             raise ConfigError(f"run.dir={folder.path} is a file; choose a folder, such as run.dir={folder.path}-run.")
-        if folder.path.is_dir() and any(folder.path.iterdir()):
+        _make(folder.path)
+        folder._lock = lock.Lock.of(folder.path)
+        if any(place.name != lock.NAME for place in folder.path.iterdir()):
+            folder.release()
             raise ConfigError(
                 f"The run folder {folder.path} exists and is not empty, and a run never overwrites another: "
                 f"choose another run.dir, or continue it with resume={folder.path}."
             )
-        _make(folder.path)
         _make(folder.checkpoints)
         folder.save_config(cfg)
         facts = {"verb": cfg.command, "picks": cfg.picks, **environment.describe(cfg.tree.get("seed"))}
@@ -51,12 +55,17 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str | Path, cfg: "Config | None" = None) -> "RunFolder":
-        """An existing folder, to read it or to continue its run (`resume=<folder>`)."""
+        """An existing folder, to read it, or with `cfg` to continue its run (`resume=<folder>`).
+
+        Raises ConfigError where another process is writing the run that is to be continued.
+        """
         folder = cls(path, cfg)
         if not folder.path.is_dir():
             raise ConfigError(f"There is no run folder at {folder.path}; resume and report want the folder of a run.")
         if not (folder.path / "config.yaml").is_file():
             raise ConfigError(f"{folder.path} is not a run folder: it has no config.yaml.")
+        if folder.writes and cfg is not None:
+            folder._lock = lock.Lock.of(folder.path)
         if folder.writes:
             for name in ("metrics.jsonl", "rollouts.jsonl"):
                 _cut_partial_line(folder.path / name)
@@ -115,7 +124,7 @@ class RunFolder:
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             records = files.read_lines(self.path / name)
             early = [record for record in records if record.get("step") is None or record["step"] <= step]
-            kept = [record for record in early if "train_loss" not in record]
+            kept = [record for record in early if "train_loss" not in record and record.get("phase") != "ledger"]
             if len(kept) < len(records):
                 partial = self.path / (name + ".rewound")
                 partial.unlink(missing_ok=True)
@@ -126,9 +135,21 @@ class RunFolder:
         """Writes `done.json`: the result with status ok, or the error with status error or interrupted."""
         if not self.writes:
             return
-        self.save_ledger()
+        failed = isinstance(outcome, BaseException)
         record = _failure(outcome) if isinstance(outcome, BaseException) else {"status": "ok", **outcome}
-        files.write_json(self.path / "done.json", redact.tree(files.plain(record)), self.safe)
+        # Where a run ends because nothing can be written, this cannot be either; its own error is the one to tell.
+        with contextlib.suppress(*[RlpostError] if failed else []):
+            self.save_ledger()
+            if _counted():
+                self.log({"phase": "ledger", "entries": _counted()})
+        with contextlib.suppress(*[RlpostError] if failed else []):
+            files.write_json(self.path / "done.json", redact.tree(files.plain(record)), self.safe)
+
+    def release(self) -> None:
+        """Lets another process continue the run; the end of this process does it too."""
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
 
     def outcome(self) -> dict | None:
         """What `done.json` says, None while the run has not ended."""
@@ -149,10 +170,15 @@ class RunFolder:
 
     def save_ledger(self) -> None:
         """Writes `ledger.json` where something was counted."""
-        ledger = sys.modules.get("rlpost.ledger")  # never imported: no row was ever dropped
-        rows = ledger.current().rows() if ledger else []
-        if rows:
+        rows = _counted()
+        if rows and self.writes:
             files.write_json(self.path / "ledger.json", rows, self.safe)
+
+
+def _counted() -> list[dict[str, Any]]:
+    """The ledger's rows by cause."""
+    ledger = sys.modules.get("rlpost.ledger")  # never imported: no row was ever dropped
+    return ledger.current().rows() if ledger else []
 
 
 def annotated(tree: Mapping[str, Any], origin: Mapping[str, str], prefix: str = "", depth: int = 0) -> str:
@@ -209,10 +235,11 @@ def _make(path: Path) -> None:
     try:
         with files.disk(path):
             path.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise ConfigError(
-            f"The run folder {path} cannot be made ({fault.strerror}): choose another run.dir."
-        ) from fault
+    except (files.Unwritable, OSError) as fault:
+        why = fault.why if isinstance(fault, files.Unwritable) else fault.strerror
+        if why == files.FULL:
+            raise
+        raise ConfigError(f"The run folder {path} cannot be made ({why}): choose another run.dir.") from fault
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

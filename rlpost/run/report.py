@@ -27,7 +27,7 @@ def write(folder_path: str | Path) -> Path:
     if not (folder / "config.yaml").is_file() and not (folder / "summary.json").is_file():
         raise ConfigError(f"{folder} is not a run folder: it has neither config.yaml nor summary.json.")
     place = folder / "report.html"
-    files.write(place, render(folder))
+    files.write(place, render(folder), lambda: f"`rlpost report {folder}` writes it from what is there.")
     return place
 
 

@@ -14,7 +14,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from rlpost import rows, signals, step
 from rlpost.config import Config
-from rlpost.errors import RewardError
+from rlpost.errors import DataError, RewardError
 from rlpost.fields import call, needed
 from rlpost.likelihood import angle
 from rlpost.models.encode import Encoder
@@ -32,6 +32,7 @@ from rlpost.trainers.seams import gathered
 from rlpost.trainers.states import States
 from rlpost.trainers.streams import Streams
 from rlpost.types import Prompt, Rollout, Scored, Task
+from rlpost.usable import Usable, context_of, max_bad, note_cut
 
 
 class Collects:
@@ -69,7 +70,10 @@ class Collects:
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         mine, everyone = self._drawn(number, rank, ranks)
         everything = [r for part in everyone for r in part]
+        if not everything:
+            raise DataError(f"no task of step {number} can be asked; see the causes in {self.folder.path}/ledger.json")
         self.rows_seen += len(everything)
+        note_cut(mine, self.parts.sampling.max_tokens)
         table, credit = self._credit(number, mine, everything)
         pool = replay.pool(credit, everyone, rank, mine)
         if self.replay:
@@ -125,6 +129,8 @@ class Collects:
         def draw(n: int) -> tuple[list[Rollout], list[list[Rollout]]]:
             n = max(n, min(ranks, wanted))  # every rank takes part in every round
             chosen = [self.tasks[i] for i in self.parts.curriculum.pick(n, self.rng)]
+            chosen = self._asked(chosen, context)
+            n = len(chosen)
             with self.phase("generate"):
                 mine = self.parts.collect(chosen[rank * n // ranks : (rank + 1) * n // ranks], context)
             with self.phase("reward"):
@@ -140,6 +146,20 @@ class Collects:
             return len(credit.scored.group.unique())
 
         return rows.joined(fill(wanted, draw, staying, max_draws=self.parts.max_draws))
+
+    @functools.cached_property
+    def usable(self) -> Usable:
+        """Which tasks can be asked; it lasts as long as the run."""
+        model = self.accelerator.unwrap_model(self.model)
+        return Usable(len(self.tasks), max_bad(self.cfg.tree), context=context_of(model))
+
+    def _asked(self, chosen: Sequence[Task], context: Context) -> list[Task]:
+        """The chosen tasks that can be asked, the same on every rank: each looks at its share, all hear of faults."""
+        rank, ranks, n = self.accelerator.process_index, self.accelerator.num_processes, len(chosen)
+        own = slice(rank * n // ranks, (rank + 1) * n // ranks)
+        with self.phase("encode"):
+            faults = [self.usable.fault(task, self.encoder, context.encoded) for task in chosen[own]]
+        return self.usable.left(chosen, [one for part in gathered(faults, self.accelerator) for one in part], own)
 
     def _credit(
         self, number: int, mine: Sequence[Rollout], everything: Sequence[Rollout]

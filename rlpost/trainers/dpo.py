@@ -27,8 +27,9 @@ from rlpost.step import Summed
 from rlpost.trainers.arguments import epochs_to_steps, training_arguments, world_size
 from rlpost.trainers.heldout import HeldOut
 from rlpost.trainers.sharing import Sharing
-from rlpost.trainers.supervised import HeldOutLoss, HeldOutPairs, Part, Supervised, fit, held_out_tasks, max_bad
+from rlpost.trainers.supervised import HeldOutLoss, HeldOutPairs, Part, Supervised, fit, held_out_tasks
 from rlpost.types import PairBatch, Task
+from rlpost.usable import max_bad
 
 REFERENCE = {"ref_chosen_logp", "ref_rejected_logp"}
 SHOWN = {"chosen_reward": "rewards/chosen", "rejected_reward": "rewards/rejected"}
@@ -64,7 +65,7 @@ class Dpo(Supervised, DPOTrainer):
     def encoded(self, tasks: Sequence[Task], cfg: Config) -> Encoded:
         """Rows of the tasks that have a chosen and a rejected answer."""
         return Encoded(
-            paired(tasks), partial(pair, self.encoder), max_length=self.args.max_length, max_bad=max_bad(cfg)
+            paired(tasks), partial(pair, self.encoder), max_length=self.args.max_length, max_bad=max_bad(cfg.tree)
         )
 
     def rows_loss(self, model: Any, part: Part) -> tuple[Tensor, dict[str, Summed]]:

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from transformers import set_seed
 
-from rlpost import assemble
+from rlpost import assemble, ledger
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError, DataError, GateError, RewardError
 from rlpost.evaluation import answer
@@ -25,6 +25,7 @@ from rlpost.stack import RewardStack
 from rlpost.trainers import records
 from rlpost.trainers.arguments import world_size
 from rlpost.types import Rollout, Task
+from rlpost.usable import max_bad
 from rlpost.words import near
 
 Metric = Callable[[Sequence[Rollout]], Mapping[str, float]]
@@ -55,6 +56,8 @@ def run(cfg: Config, folder: RunFolder) -> dict[str, Any]:
     metrics = {name: build(node) for name, node in (cfg.tree.get("metric") or {}).items()}
     collect = in_evaluation(build(cfg.tree["rollout"]))
     rollouts = completions(cfg, bundle, tasks, stack, "Evaluate", collect)
+    asked = {rollout.task.id for rollout in rollouts}
+    tasks = [task for task in tasks if task.id in asked]
     found = measure(rollouts, metrics)
     if not found:
         raise ConfigError("there is no metric: pick at least one, such as metric=[pass_at_k]")
@@ -110,7 +113,7 @@ def completions(
     node = cfg.tree["rollout"]
     with progress(len(tasks), title, ["tasks/s"]) as bar:
         start = time.monotonic()
-        return answer(
+        found = answer(
             bundle,
             tasks,
             stack,
@@ -120,7 +123,10 @@ def completions(
             rows=int(cfg.tree["trainer"]["batch_size"]),
             done=lambda n: bar.update(n, {"tasks/s": n / (time.monotonic() - start)}),
             collect=collect,
+            share=max_bad(cfg.tree),
         )
+    ledger.current().judge(0, cfg.tree.get("ledger") or {})
+    return found
 
 
 def measure(rollouts: Sequence[Rollout], metrics: Mapping[str, Metric]) -> dict[str, Measured]:

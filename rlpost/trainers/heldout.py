@@ -13,6 +13,7 @@ from rlpost.run.folder import RunFolder
 from rlpost.run.progress import Progress
 from rlpost.run.tables import Interval, paired
 from rlpost.stack import RewardStack
+from rlpost.usable import max_bad
 
 
 class HeldOut:
@@ -21,7 +22,7 @@ class HeldOut:
     def __init__(self, cfg: Config, bundle: Bundle, stack: RewardStack, sampling: Sampling, folder: RunFolder):
         self.folder = folder
         self.node = cfg.tree.get("evaluation") or {}
-        self.bundle, self.stack, self.seed = bundle, stack, int(cfg.tree["seed"])
+        self.bundle, self.stack, self.seed, self.share = bundle, stack, int(cfg.tree["seed"]), max_bad(cfg.tree)
         self.scores = [name for name in self.node.get("scores", []) if name in stack.names]
         wanted = int(self.node.get("tasks", 0))
         self.tasks = (
@@ -36,14 +37,17 @@ class HeldOut:
         if not self.tasks:
             return
         n = int(self.node.get("num_generations", 1))
-        rollouts = answer(self.bundle, self.tasks, self.stack, self.sampling, n=n, seed=self.seed, collect=self.collect)
+        how = {"n": n, "seed": self.seed, "collect": self.collect, "share": self.share}
+        rollouts = answer(self.bundle, self.tasks, self.stack, self.sampling, **how)
+        asked = {rollout.task.id for rollout in rollouts}
+        self.tasks = [task for task in self.tasks if task.id in asked]
         if all(r.scores.get(name) is None for r in rollouts for name in self.scores):
             bar.say(f"held-out accuracy is not measured: none of {self.scores} applies to the tasks of the test split")
             self.tasks = []
             return
         threshold = float(self.node.get("threshold", 1.0))
-        how = evaluations.sampled(self.sampling, n)
-        evaluations.save(self.folder, rollouts, when, scores=self.scores, threshold=threshold, **how)
+        shown = evaluations.sampled(self.sampling, n)
+        evaluations.save(self.folder, rollouts, when, scores=self.scores, threshold=threshold, **shown)
         found = self.found[when] = accuracy(rollouts, self.scores, threshold=threshold)
         bar.say(
             f"held-out pass@1 {when}: {found.mean:.3f} [{found.low:.3f}, {found.high:.3f}] on {len(self.tasks)} tasks"

@@ -24,8 +24,9 @@ from rlpost.run.evaluations import note_data
 from rlpost.run.folder import RunFolder
 from rlpost.step import Summed
 from rlpost.trainers.arguments import epochs_to_steps, training_arguments, world_size
-from rlpost.trainers.supervised import HeldOutLoss, HeldOutPairs, Part, Supervised, fit, held_out_tasks, max_bad
+from rlpost.trainers.supervised import HeldOutLoss, HeldOutPairs, Part, Supervised, fit, held_out_tasks
 from rlpost.types import Prompt, ScoreBatch, Task
+from rlpost.usable import max_bad
 
 
 class RewardModel(Supervised, RewardTrainer):
@@ -45,7 +46,7 @@ class RewardModel(Supervised, RewardTrainer):
     def encoded(self, tasks: Sequence[Task], cfg: Config) -> Encoded:
         """Rows of the tasks that have a chosen and a rejected answer."""
         return Encoded(
-            paired(tasks), partial(pair, self.encoder), max_length=self.args.max_length, max_bad=max_bad(cfg)
+            paired(tasks), partial(pair, self.encoder), max_length=self.args.max_length, max_bad=max_bad(cfg.tree)
         )
 
     def rows_loss(self, model: Any, part: Part) -> tuple[Tensor, dict[str, Summed]]:

@@ -82,7 +82,7 @@ class OwnStep:
         self._sums: dict[str, Summed] = {}
         self._seconds: dict[str, float] = defaultdict(float)
         self._items: list[Any] = []
-        self._drained = time.monotonic()
+        self._drained = self._begun = time.monotonic()
         self._untrained = ledger.current().copy()
         self._told = self._untrained.copy()  # what this rank need not tell the first one any more
         self.interrupted = False
@@ -117,6 +117,7 @@ class OwnStep:
         """Train, or go on from the checkpoint `resume`. Raises Interrupted after Ctrl-C, when a checkpoint is saved."""
         if resume is not None:
             self.folder.rewind(checkpoint.step_of(resume))
+        self._begun = time.monotonic()
         self._pending = resume
         self.train(resume_from_checkpoint=resume)
         if self.interrupted:
@@ -184,8 +185,10 @@ class OwnStep:
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the step's own metrics, write `metrics.jsonl`, and hand everything to the loggers."""
-        if "train_loss" in logs:  # transformers divides by the steps since a resume
-            logs = {**logs, "train_loss": self._total_loss_scalar / max(self.state.global_step, 1)}
+        if "train_loss" in logs:  # transformers divides by the steps since a resume, and its clock may be set back
+            logs = {name: value for name, value in logs.items() if not name.endswith("_per_second")}
+            logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 1)
+            logs["train_runtime"] = time.monotonic() - self._begun
         merged = {**logs, **self._drain(), **self._counted()}
         if self.folder.writes:
             self.folder.log({"step": self.state.global_step, "phase": "train", **merged})
@@ -271,16 +274,15 @@ class OwnStep:
         return {**means, **{f"time/{name}": value for name, value in seconds.items()}}
 
     def _counted(self) -> dict[str, float]:
-        """What training put into the ledger so far, by kind, of all ranks: the others tell the first one what is new.
+        """What is in the ledger so far, by kind, of all ranks: they tell each other what is new, so a limit ends all.
 
-        Every rank reads the whole dataset, so what was counted before training is counted by the first rank alone.
+        Every rank reads the whole dataset, so what was counted before training each knows already.
         """
         known = ledger.current()
-        parts = gathered(known.since(self._told), self.accelerator)
-        if self.folder.writes:
-            for part in parts[1:]:
+        for rank, part in enumerate(gathered(known.since(self._told), self.accelerator)):
+            if rank != self.accelerator.process_index:
                 known.merge(part)
-            self.folder.save_ledger()
+        self.folder.save_ledger()
         self._told = known.copy()
         known.judge(self.rows_seen, self.ledger_limits)
         return {f"ledger/{kind}": float(known.count(kind)) for kind in ledger.KINDS if known.count(kind)}

@@ -31,9 +31,9 @@ from rlpost.trainers.supervised import (
     fit,
     held_against,
     held_out_tasks,
-    max_bad,
 )
 from rlpost.types import Task, TokenBatch
+from rlpost.usable import max_bad
 
 
 class Sft(Supervised, SFTTrainer):
@@ -61,7 +61,7 @@ class Sft(Supervised, SFTTrainer):
             demonstrated(tasks),
             partial(demonstration, self.encoder),
             max_length=self.args.max_length,
-            max_bad=max_bad(cfg),
+            max_bad=max_bad(cfg.tree),
         )
 
     def rows_loss(self, model: Any, part: Part) -> tuple[Tensor, dict[str, Summed]]:

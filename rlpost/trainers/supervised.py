@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlpost.batches import MAX_BAD, Encoded, Row, picks
+from rlpost.batches import Encoded, Row, picks
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError, DataError, SelfCheckError
 from rlpost.likelihood.scoring import Likelihood, Rows, against
@@ -124,11 +124,6 @@ class Supervised(OwnStep):
     def _prepare_dataset(self, dataset: Any, *args: Any) -> Any:
         """TRL tokenizes here; the placeholder that its constructor wants stays as it is."""
         return dataset
-
-
-def max_bad(cfg: Config) -> float:
-    """Share of rows that may be unusable before the run stops: the dataset's own knob where it has one."""
-    return float(cfg.tree["dataset"].get("max_bad", MAX_BAD))
 
 
 class HeldOutLoss:

@@ -9,6 +9,7 @@ import pytest
 
 pytest.importorskip("av")
 
+import av
 from PIL import Image
 
 from rlpost.media.decode import DecodeError, Decoder
@@ -51,6 +52,21 @@ def test_a_window_is_cut_by_time(clip, decoder):
     found = decoder(Media("video", str(clip), start_s=1.0, end_s=2.0))
     assert shown(found.frames) == [8, 10, 13, 15]
     assert found.fps == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("container", ["mp4", "ts"])
+def test_frames_behind_an_open_group_of_pictures_are_found(container, tmp_path, decoder):
+    """Pictures before a keyframe in time may stand behind it in the file; a transport stream cannot seek to them."""
+    path = tmp_path / f"open.{container}"
+    with av.open(str(path), "w") as written:
+        options = {"x264-params": "open-gop=1:keyint=8:min-keyint=8:bframes=3:scenecut=0", "crf": "10"}
+        stream = written.add_stream("libx264", rate=8, options=options)
+        stream.width, stream.height, stream.pix_fmt = 56, 56, "yuv420p"
+        for i in range(24):
+            grey = av.VideoFrame.from_ndarray(np.full((56, 56, 3), 10 * i, np.uint8), format="rgb24")
+            written.mux(stream.encode(grey))
+        written.mux(stream.encode())
+    assert shown(decoder(Media("video", str(path), start_s=0.875, end_s=1.875)).frames) == [7, 9, 12, 14]
 
 
 def test_frames_are_resized_to_the_limits(clip):

@@ -12,6 +12,7 @@ import torch
 
 pytest.importorskip("PIL")
 
+from rlpost import ledger
 from rlpost.errors import DataError, ModelError
 from rlpost.kernels.prefix import key
 from rlpost.media.sample import FrameSettings
@@ -283,3 +284,38 @@ def test_media_of_other_architectures_are_refused(tiny):
 
     with pytest.raises(ModelError, match="llava"):
         hub_media(Other(), tiny.encoder.tokenizer, "nowhere", None)
+
+
+def test_tokens_that_the_limits_cost_are_counted_once_per_medium(tiny, tmp_path):
+    """24 frames of 112 by 112 at 8 per second, shown as 8 frames of 56 by 56.
+
+    fps=4 asks for 12 frames, 6 grid steps of 4 * 4 tokens of 28 pixels: 96 tokens. 4 steps of 2 * 2 are shown: 16. The
+    limit of 8 frames costs 2 steps of 16, that of 56 * 56 pixels 12 tokens in each of 4 steps.
+    """
+    pytest.importorskip("av")
+    from rlpost.media.write import write_mp4
+
+    write_mp4(tmp_path / "long.mp4", noise(24, 112, 112, 3), 8)
+    write_mp4(tmp_path / "short.mp4", noise(8, 56, 56, 3), 4)
+    vision = QwenVision(
+        frames=FrameSettings(fps=4.0, max_frames=8, min_pixels=56 * 56, max_pixels=56 * 56),
+        image_min_pixels=56 * 56,
+        image_max_pixels=84 * 84,
+    )
+    encoder = replace(tiny.encoder, media=vision)
+    large, fits = Media("image", frames=noise(112, 140, 3)), Media("image", frames=noise(84, 84, 3))
+    long, short = (Media("video", path=str(tmp_path / name)) for name in ("long.mp4", "short.mp4"))
+    ledger.reset()
+    for _ in range(2):
+        prompt = encoder.prompt(asked(long, short, fits))
+    assert sum(kind == 2 for kind in prompt.kinds) == 16 + 16
+    encoder.prompt(asked(replace(long, change="shuffle:1")))  # a contrast shows the same medium
+    encoder.prompt(asked(large))  # 4 by 5 tokens, of which 84 * 84 pixels leave 2 by 3
+    found = {row["cause"]: (row["kind"], row["count"], row["lost"], row["unit"]) for row in ledger.current().rows()}
+    assert found == {
+        "a video longer than max_frames=8": ("shrink", 1, 32, "visual tokens"),
+        "a video larger than max_pixels=3136": ("shrink", 1, 48, "visual tokens"),
+        "an image larger than max_pixels=7056": ("shrink", 1, 20 - 6, "visual tokens"),
+    }
+    vision.decoder.close()
+    ledger.reset()

@@ -49,7 +49,7 @@ def test_a_failed_rename_puts_the_old_checkpoint_back(tmp_path, monkeypatch):
         return real(self, other)
 
     monkeypatch.setattr(type(tmp_path), "rename", rename)
-    with pytest.raises(OSError, match="broken"):
+    with pytest.raises(RlpostError, match=r"Input/output error.*untouched"):
         save(target, model=b"new")
     assert (target / "model").read_bytes() == b"old"
 
@@ -90,6 +90,7 @@ def test_latest_passes_over_half_written_and_damaged_ones(tmp_path):
     [
         OSError(errno.ENOSPC, "No space left on device"),
         RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598"),  # torch 2.13, tmpfs
     ],
 )
 def test_a_full_disk_is_a_sentence(tmp_path, fault):

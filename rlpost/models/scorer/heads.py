@@ -132,7 +132,10 @@ class Embedder(Cached):
         whole = [tokenizer(text)["input_ids"] for text in texts]
         for ids, text in zip(whole, texts, strict=True):
             if len(ids) > self.max_tokens:
-                ledger.current().cut(f"embed: longer than {self.max_tokens} tokens", repr(text[:60]))
+                lost = len(ids) - self.max_tokens
+                ledger.current().cut(
+                    f"embed: longer than {self.max_tokens} tokens", repr(text[:60]), lost=lost, unit="tokens"
+                )
 
         def compute(places: list[int]) -> list[str]:
             inputs = tokenizer(

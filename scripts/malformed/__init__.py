@@ -1,0 +1,1 @@
+"""Generators of malformed dataset rows and media files, by kind."""
