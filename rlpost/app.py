@@ -136,6 +136,9 @@ def plan_(
 
 
 def _searching(given: list[str], folder: Path | None) -> list[str]:
+    from rlpost import allow
+
+    given = allow.typed(given)
     return given if folder is None else [*given, f"hydra.searchpath=['file://{folder.expanduser().absolute()}']"]
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from rlpost import catalogue
 from rlpost.checks.annotation import wrong
+from rlpost.checks.code import code_faults
 from rlpost.checks.likelihood import likelihood_faults
 from rlpost.checks.node import Place, node_faults
 from rlpost.checks.stage import stage_faults
@@ -31,6 +32,9 @@ MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference", "replay", "build")
 
 def faults(cfg: Config) -> list[str]:
     """All faults of a configuration that composition did not find."""
+    refused = code_faults(cfg.tree)
+    if refused:  # what else is wrong with a configuration that may not run is said when it may
+        return refused
     axes = [axis for axis in catalogue.command_axes(cfg.command) if axis not in ("recipe", "debug")]
     found = _unknown_keys(cfg, axes)
     for axis in axes:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rlpost import config, launch
+from rlpost import allow, config, launch
 from rlpost.config import COMMAND_LINE, Config
 from rlpost.errors import ConfigError, Interrupted, OutOfMemory, RlpostError
 
@@ -29,7 +29,7 @@ def execute(command: str, overrides: list[str]) -> dict[str, Any]:
 
 def prepare(command: str, overrides: list[str]) -> Config:
     """A checked configuration; with `resume=<folder>` that of the folder under the new overrides."""
-    cfg = config.compose(command, resumed(command, overrides))
+    cfg = config.compose(command, resumed(command, allow.typed(overrides)))
     for line in cfg.warnings if config.environment_rank() == 0 else []:
         print(f"note: {line}", file=sys.stderr)
     config.check(cfg)
@@ -127,7 +127,7 @@ def trainer_of(command: str) -> Callable[[Config, Any], dict[str, Any]]:
 def readable(error: BaseException, cfg: Config, folder: Path) -> BaseException:
     """A sentence for an interruption and for exhausted memory; any other error as it is."""
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted(f"interrupted; continue with: rlpost {cfg.command} resume={folder}")
+        return Interrupted(f"interrupted; continue with: rlpost {cfg.command} resume={folder}{allow.again()}")
     text = str(error).lower()
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if memory or (isinstance(error, RuntimeError) and any(words in text for words in MEMORY)):

@@ -12,8 +12,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rlpost import config
 from rlpost.errors import ConfigError, Interrupted, RlpostError
+from rlpost.sweep import sweep_plan
 
 PLUGINS = {
     "joblib": "hydra_joblib_launcher",
@@ -32,7 +32,7 @@ def sweep(command: str, overrides: list[str]) -> None:
 
     Raises the error of the first failed job, after the table of all jobs.
     """
-    plan = config.sweep_plan(command, overrides)
+    plan = sweep_plan(command, overrides)
     folder = Path(plan.folder or Path("runs") / f"sweep-{command}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     given = [*plan.overrides, *([] if plan.folder else [f"hydra.sweep.dir='{folder}'"]), *_defaults(plan.overrides)]
     line = [sys.executable, "-m", "rlpost._hydra_main", command, "--multirun", *given, "hydra.output_subdir=null"]

@@ -111,12 +111,14 @@ def trained(source: Source, bundle: Any) -> Any:
     Raises ModelError where the adapter or the weights do not fit.
     """
     from rlpost.models.roles import start_from
+    from rlpost.models.trusted import safe_adapter
 
     if not source.adapter:
         return start_from(bundle, source.weights)
     from peft import PeftModel
 
     try:
+        safe_adapter(source.weights)
         model = PeftModel.from_pretrained(bundle.model, str(source.weights))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(

@@ -55,5 +55,9 @@ def _saved(kind: str, node: Mapping[str, Any], dtype: str) -> Any:
     with _explained(path), weightless():
         source = _located(path)
         return getattr(transformers, kind).from_pretrained(
-            source, revision=node.get("revision"), dtype=getattr(torch, dtype)
+            source,
+            revision=node.get("revision"),
+            dtype=getattr(torch, dtype),
+            trust_remote_code=False,
+            use_safetensors=True,
         )

@@ -139,7 +139,9 @@ class Server(Cached):
             from transformers import AutoTokenizer
 
             with _explained(self.tokenizer):
-                self._encoder = Encoder(AutoTokenizer.from_pretrained(_located(self.tokenizer)))
+                self._encoder = Encoder(
+                    AutoTokenizer.from_pretrained(_located(self.tokenizer), trust_remote_code=False)
+                )
         return self._encoder
 
 
