@@ -22,6 +22,7 @@ from rlpost import allow, catalogue
 from rlpost.errors import ConfigError
 from rlpost.nodes import RESERVED, ROLLOUT_RESERVED, build
 from rlpost.origin import flatten, nearest_origin, origins, picks_of
+from rlpost.run import redact
 
 COMMAND_LINE = "command line"
 UNREADABLE = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, OSError)  # option files
@@ -76,6 +77,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Config:
     for override in request.values:
         _apply(cfg, override, origin, request.faults)
     tree = _resolve(cfg, request.faults)
+    redact.learn(tree)
     for axis in catalogue.command_axes(command):
         if axis not in ("recipe", "debug"):
             tree.setdefault(axis, {} if axis in catalogue.MANY else None)

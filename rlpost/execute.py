@@ -14,6 +14,7 @@ from typing import Any
 from rlpost import allow, config, launch
 from rlpost.config import COMMAND_LINE, Config
 from rlpost.errors import ConfigError, Interrupted, OutOfMemory, RlpostError
+from rlpost.run import redact
 
 MODULES = {"eval": "rlpost.trainers.evaluate", "run": "rlpost.pipeline"}
 MEMORY = "allocate memory", "out of memory"
@@ -52,7 +53,20 @@ def resumed(command: str, overrides: list[str]) -> list[str]:
             f"resume={folder} is a run of `rlpost {verb}`; continue it with: rlpost {verb} resume={folder}"
         )
     old = [line for line in (place / "overrides.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
+    _all_known(old, overrides, folder)
     return [*(text for text in old if not text.lstrip("+").startswith(("resume=", "run.dir="))), *overrides]
+
+
+def _all_known(old: list[str], new: list[str], folder: str) -> None:
+    """Raises ConfigError for secrets that the run had, which are not in its folder, and that nobody gave again."""
+    given = {text.lstrip("+").partition("=")[0] for text in new}
+    lost = [text.lstrip("+").partition("=")[0] for text in old if redact.HIDDEN in text]
+    missing = [key for key in lost if key not in given]
+    if missing:
+        raise ConfigError(
+            f"resume={folder}: {', '.join(missing)} held a secret, which a run folder never does: give it again, "
+            f"{missing[0]}=<value>"
+        )
 
 
 def run_checked(cfg: Config) -> dict[str, Any]:
@@ -147,11 +161,11 @@ def exit_code(work: Callable[[], Any], command: str) -> int:
         work()
     except ConfigError as error:
         if first:
-            print(listed(error.faults, command), file=sys.stderr)
+            print(redact.values(listed(error.faults, command)), file=sys.stderr)
         return error.exit_code
     except RlpostError as error:
         if first:
-            print(f"error: {error}", file=sys.stderr)
+            print(redact.values(f"error: {error}"), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -159,7 +173,7 @@ def exit_code(work: Callable[[], Any], command: str) -> int:
         print("interrupted", file=sys.stderr)
         return Interrupted.exit_code
     except Exception:
-        traceback.print_exc()
+        print(redact.values(traceback.format_exc()), file=sys.stderr, end="")
         return 1
     return 0
 
