@@ -239,6 +239,9 @@ def export_(
     from rlpost.execute import exit_code
 
     def work() -> None:
+        from rlpost.export.source import opened
+
+        opened(run)  # a wrong folder is told before torch is imported
         from rlpost.export import command
 
         command.run(run, to=to, out=out, checkpoint=checkpoint, dtype=dtype, repo=push, check=verify)

@@ -28,7 +28,11 @@ def recipes_dir() -> Path:
     raise ConfigError(f"the recipes of rlpost are missing beside {package}; install rlpost again")
 
 
-class _Loader(yaml.SafeLoader):
+# A PyYAML that was built without libyaml has the slow one only.
+_SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Loader(_SAFE):
     """YAML in which 1e-5 is a number, as in Hydra."""
 
 

@@ -25,7 +25,16 @@ from rlpost.origin import flatten, nearest_origin, origins, picks_of
 from rlpost.run import redact
 
 COMMAND_LINE = "command line"
-UNREADABLE = (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, OSError)  # option files
+# What Hydra raises over option files that it cannot read.
+UNREADABLE = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
 
 __all__ = [
     "RESERVED", "ROLLOUT_RESERVED", "Config", "HydraException", "Override", "OverridesParser", "build", "check",
@@ -135,10 +144,10 @@ def _sort(command: str, overrides: list[str]) -> _Request:
     for text in overrides:
         try:
             override = parser.parse_override(text)
-        except HydraException as error:
+        except (HydraException, ValueError) as error:
             why = str(error).splitlines()[0]
             request.faults.append(
-                f"cannot read the override {text!r} ({why}); write key=value and quote spaces and commas"
+                f"cannot read the override {text[:200]!r} ({why}); write key=value and quote spaces and commas"
             )
             continue
         if override.key_or_group == allow.KEY:

@@ -1,5 +1,6 @@
 """One run from its overrides: compose, check, relaunch under a launcher, run folder, trainer, outcome."""
 
+import errno
 import importlib
 import json
 import logging
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlpost import allow, config, launch
+from rlpost.checks import places
 from rlpost.config import COMMAND_LINE, Config
 from rlpost.errors import ConfigError, Interrupted, OutOfMemory, RlpostError
 from rlpost.run import redact
@@ -34,6 +36,7 @@ def prepare(command: str, overrides: list[str]) -> Config:
     for line in cfg.warnings if config.environment_rank() == 0 else []:
         print(f"note: {line}", file=sys.stderr)
     config.check(cfg)
+    places.require(cfg.tree)
     return cfg
 
 
@@ -47,12 +50,15 @@ def resumed(command: str, overrides: list[str]) -> list[str]:
     if not (place / "overrides.txt").is_file():
         raise ConfigError(f"resume={folder} is no run folder: it has no overrides.txt")
     facts = place / "environment.json"
-    verb = json.loads(facts.read_text(encoding="utf-8")).get("verb") if facts.is_file() else None
+    try:
+        verb = json.loads(facts.read_text(encoding="utf-8")).get("verb") if facts.is_file() else None
+        old = [line for line in (place / "overrides.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (ValueError, AttributeError) as error:  # no JSON, or no text
+        raise ConfigError(f"resume={folder}: environment.json or overrides.txt is damaged ({error})") from error
     if verb and verb != command:
         raise ConfigError(
             f"resume={folder} is a run of `rlpost {verb}`; continue it with: rlpost {verb} resume={folder}"
         )
-    old = [line for line in (place / "overrides.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
     _all_known(old, overrides, folder)
     return [*(text for text in old if not text.lstrip("+").startswith(("resume=", "run.dir="))), *overrides]
 
@@ -172,7 +178,10 @@ def exit_code(work: Callable[[], Any], command: str) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return Interrupted.exit_code
-    except Exception:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            print(f"error: {_short(str(error.filename), 200)} is too long for the name of a file", file=sys.stderr)
+            return ConfigError.exit_code
         print(redact.values(traceback.format_exc()), file=sys.stderr, end="")
         return 1
     return 0
@@ -181,7 +190,12 @@ def exit_code(work: Callable[[], Any], command: str) -> int:
 def listed(faults: list[str], command: str) -> str:
     """All faults of a configuration, one on a line."""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    return "\n".join([f"{count} in `rlpost {command}`:", *(f"  {fault}" for fault in faults)])
+    return "\n".join([f"{count} in `rlpost {command}`:", *(f"  {_short(fault, 1500)}" for fault in faults)])
+
+
+def _short(text: str, most: int) -> str:
+    """A text that somebody will read: the middle of a very long one is left out."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 3 :]}"
 
 
 def show(cfg: Config, what: str) -> str:

@@ -40,7 +40,10 @@ def sweep_plan(command: str, overrides: Sequence[str]) -> SweepPlan:
             faults.append(f"cannot read the override {text!r} ({str(error).splitlines()[0]}); quote spaces and commas")
     if faults:
         raise ConfigError(faults)
-    values = {text: _sweep_values(override) for text, override in parsed.items()}
+    try:
+        values = {text: _sweep_values(override) for text, override in parsed.items()}
+    except (HydraException, ValueError, TypeError) as error:
+        raise ConfigError(f"a sweep cannot be read ({str(error).splitlines()[0]}); write key=a,b") from error
     first = {text: one[0] for text, one in values.items()}
     faults += _sweep_faults(command, [*first.values()])
     for text, choices in values.items():

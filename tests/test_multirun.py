@@ -1,7 +1,5 @@
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,14 +7,14 @@ import pytest
 from rlpost import multirun
 from rlpost.errors import ConfigError
 from rlpost.sweep import sweep_plan
+from tests import forked
 
 TINY = ["model=tiny", "debug=smoke", "trainer.max_steps=1", "evaluation.tasks=2", "run.report=false"]
 
 
 def rlpost(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "rlpost", "grpo", "-m", *TINY, f"hydra.sweep.dir={folder}", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
-    return subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+    line = ["grpo", "-m", *TINY, f"hydra.sweep.dir={folder}", *words]
+    return forked.run("rlpost", *line, env={"COLUMNS": "200"})
 
 
 def test_plan_forces_values_and_leaves_picks_to_hydra():

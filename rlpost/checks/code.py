@@ -55,7 +55,7 @@ def _node_faults(node: Any, path: str) -> list[str]:
         return []
     found = [f"{path}.trust_remote_code: {NO_FOREIGN_CODE}".lstrip(".")] if "trust_remote_code" in node else []
     target = str(node.get("_target_"))
-    named = node.get(LOADS.get(target, ""))
+    named = node.get(LOADS[target]) if target in LOADS else None
     if isinstance(named, str) and named != "???" and not allow.permits(named):
         found.append(allow.refusal(named, f"{path}.{LOADS[target]}"))
     waived = node.get("allow")

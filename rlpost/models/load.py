@@ -14,6 +14,7 @@ import torch
 from rlpost.errors import ModelError
 from rlpost.models.download import Wheel, cache_dir, extract, locked, new_folder, sweep, wheel
 from rlpost.models.encode import Bundle, Encoder
+from rlpost.models.located import located
 from rlpost.models.trusted import Attention, checked
 
 log = logging.getLogger("rlpost")
@@ -87,7 +88,7 @@ def _load_folder(
 ) -> Bundle:
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
-    source = _located(path)
+    source = located(path)
     with _explained(path):
         config = checked(source, revision)
         vision = getattr(config, "vision_config", None) is not None
@@ -112,30 +113,6 @@ def _load_folder(
     media = _media_encoder(model, tokenizer, source, revision) if vision else None
     encoder = Encoder(tokenizer, media, stop_ids=_stop_ids(model, tokenizer))
     return Bundle(model.eval(), encoder, Path(path).name, path)
-
-
-def _located(path: str) -> str:
-    """A folder as an absolute path, a hub name as it is; a local path that does not exist is refused here."""
-    local = Path(path).expanduser()
-    if local.is_dir():
-        if not (local / "config.json").exists():
-            adapter = (local / "adapter_config.json").exists()
-            raise ModelError(
-                f"{path} has no config.json"
-                + (
-                    ": it is a LoRA adapter; merge it into its base model first"
-                    if adapter
-                    else "; give the folder of a saved model"
-                )
-            )
-        return str(local)
-    if local.exists():
-        raise ModelError(
-            f"{path} is a file; model.path takes a folder that save_pretrained wrote, or a name on the hub"
-        )
-    if path.startswith((".", "/", "~")) or path.count("/") > 1 or not path:
-        raise ModelError(f"the model folder {path!r} does not exist; check model.path")
-    return path
 
 
 @contextlib.contextmanager

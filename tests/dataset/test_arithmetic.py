@@ -43,11 +43,31 @@ def test_answers_are_right_and_numbers_within_the_range():
         assert task.answer == str(total)
 
 
-def test_the_same_seed_gives_the_same_rows_and_another_seed_others():
+def test_the_same_seed_gives_the_same_rows_and_another_seed_others(tmp_path, monkeypatch):
     first = asked(arithmetic("train"))
     _questions.cache_clear()
+    monkeypatch.setenv("RLPOST_CACHE", str(tmp_path))  # drawn again
     assert asked(arithmetic("train")) == first
     assert asked(arithmetic("train", seed=1)) != first
+
+
+def test_questions_of_the_cache_are_those_that_were_drawn(tmp_path, monkeypatch):
+    def asked():
+        _questions.cache_clear()
+        return [task.columns["question"] for task in arithmetic("train", train_size=16, test_size=4)]
+
+    monkeypatch.setenv("RLPOST_CACHE", str(tmp_path))
+    drawn = asked()
+    (path,) = tmp_path.rglob("arithmetic-*.json")
+    monkeypatch.setattr("rlpost.dataset.arithmetic._split", None)
+    assert asked() == drawn
+    monkeypatch.undo()
+    monkeypatch.setenv("RLPOST_CACHE", str(tmp_path))
+    path.write_text(path.read_text()[:40])
+    assert asked() == drawn
+    monkeypatch.setenv("RLPOST_CACHE", "/dev/null/nowhere")
+    assert asked() == drawn
+    _questions.cache_clear()
 
 
 def test_prompt_and_tags():

@@ -293,8 +293,8 @@ GRAMMAR = (
     "seed=${a:b}", "seed=${oc.env:NO_SUCH_VARIABLE}", "run.name=${run.name}", "ключ=1", "😀=1", "seed=😀", "", " ", "seed=1,2",
     "seed=range(3)", "seed=choice(1,2)", "~", "~nothing", "~objective.nothing", "+", "++", "++nothing=1", "seed==1",
     "reward=[correct,,format]", "reward=[[correct]]", "recipe=[[gspo]]", "recipe=5", "reward=5", "objective=5", "seed.a=1",
-    "seed.a.b=1", "objective.clip_low.x=1", "trainer=5", "trainer={}", "model={}", "model={_target_: 5}", "model._target_=null",
-    "rollout={a: 1}", "reward={correct: 5}", "reward={correct: {}}", "run=5", "run.dir={a: 1}", "watchdog=5", "evaluation=null",
+    "seed.a.b=1", "objective.clip_low.x=1", "trainer=5", "trainer={}", "model={_target_: 5}", "model._target_=null",
+    "rollout={a: 1}", "reward={correct: 5}", "run=5", "run.dir={a: 1}", "watchdog=5", "evaluation=null",
     "hydra.searchpath=[nowhere]", "hydra.searchpath=5", "hydra.searchpath=[5]", "hydra.searchpath=[pkg://os]", "hydra.no=1",
     "hydra.searchpath=[", "hydra/launcher=nowhere", "launch=no", "debug=no", "resume=5", "resume=[a]", "resume={a: b}", "init=[a]",
     "init={}", "built_from=5", "schedules=5", "models=5", "models.judge=5", "aux.a=5", "about=5", "allow_targets=[a b]",
@@ -311,8 +311,19 @@ def grammar(rng: random.Random) -> Case:
 
 def too_long(rng: random.Random) -> Case:
     size = rng.choice([300, 5000, 60000])
-    words = [f"objective={'x' * size}", f"{'k' * size}=1", f"run.name={'n' * size}", f"run.dir={'d' * size}", f"resume={'r' * size}"]
-    words += [f"trainer.{'f' * size}=1", f"recipe=[{','.join(['a'] * (size // 2))}]", f"seed={'9' * size}", f"reward.{'a.' * 300}b=1"]
+    words = [
+        f"objective={'x' * size}",
+        f"{'k' * size}=1",
+        f"run.name={'n' * size}",
+        f"run.dir={'d' * size}",
+        f"resume={'r' * size}",
+    ]
+    words += [
+        f"trainer.{'f' * size}=1",
+        f"recipe=[{','.join(['a'] * (size // 2))}]",
+        f"seed={'9' * size}",
+        f"reward.{'a.' * 300}b=1",
+    ]
     return Case("absurdly long", ["grpo", rng.choice(words)])
 
 

@@ -13,7 +13,8 @@ from rlpost import ledger
 from rlpost.errors import ConfigError, ModelError
 from rlpost.models.download import Wheel, cache_dir, locked, new_folder, sweep, wheel
 from rlpost.models.encode import Encoder
-from rlpost.models.load import _explained, _located
+from rlpost.models.load import _explained
+from rlpost.models.located import located
 from rlpost.models.positions import position_ids
 from rlpost.models.scorer.base import Cached, Chat, Text, packed, unit, unpacked
 from rlpost.models.scorer.local import encoded, fingerprint, place
@@ -75,7 +76,7 @@ class RewardHead(Cached):
         if self._loaded is None:
             from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-            source = _located(self.path)
+            source = located(self.path)
             with _explained(self.path):
                 tokenizer = AutoTokenizer.from_pretrained(source, revision=self.revision, trust_remote_code=False)
                 model, report = AutoModelForSequenceClassification.from_pretrained(
@@ -159,7 +160,7 @@ class Embedder(Cached):
         if self._loaded is None:
             from transformers import AutoModel, AutoTokenizer
 
-            source = str(minilm_folder()) if self.path is None else _located(self.path)
+            source = str(minilm_folder()) if self.path is None else located(self.path)
             with _explained(source):
                 tokenizer = AutoTokenizer.from_pretrained(source, revision=self.revision, trust_remote_code=False)
                 model = AutoModel.from_pretrained(
