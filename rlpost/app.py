@@ -136,6 +136,9 @@ def plan_(
 
 
 def _searching(given: list[str], folder: Path | None) -> list[str]:
+    from rlpost import allow
+
+    given = allow.typed(given)
     return given if folder is None else [*given, f"hydra.searchpath=['file://{folder.expanduser().absolute()}']"]
 
 
@@ -236,6 +239,9 @@ def export_(
     from rlpost.execute import exit_code
 
     def work() -> None:
+        from rlpost.export.source import opened
+
+        opened(run)  # a wrong folder is told before torch is imported
         from rlpost.export import command
 
         command.run(run, to=to, out=out, checkpoint=checkpoint, dtype=dtype, repo=push, check=verify)

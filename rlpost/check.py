@@ -4,7 +4,9 @@ from typing import Any
 
 from rlpost import catalogue
 from rlpost.checks.annotation import wrong
+from rlpost.checks.code import code_faults
 from rlpost.checks.likelihood import likelihood_faults
+from rlpost.checks.limits import limit_faults
 from rlpost.checks.node import Place, node_faults
 from rlpost.checks.stage import stage_faults
 from rlpost.checks.state import state_faults
@@ -20,10 +22,12 @@ TYPES = {
     "run.name": "str | None",
     "run.report": "bool",
     "resume": "str | None",
+    "init": "str | None",
     "built_from": "str | list[str] | None",
     "kernels.prefix": "Literal['auto', 'on', 'off'] | bool | None",  # YAML reads a bare on and off as true and false
     "kernels.completions_at_once": "int | None",
 }
+TYPES |= {f"ledger.{kind}": "float | None" for kind in ("drop", "cut", "fail")}
 PLAIN = ("launch", "logger", "pipeline")
 FREE = ("about", "schedules", "models")
 MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference", "replay", "build")
@@ -31,6 +35,12 @@ MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference", "replay", "build")
 
 def faults(cfg: Config) -> list[str]:
     """All faults of a configuration that composition did not find."""
+    refused = code_faults(cfg.tree)
+    if refused:  # what else is wrong with a configuration that may not run is said when it may
+        return refused
+    shapeless = _shape_faults(cfg)
+    if shapeless:
+        return shapeless
     axes = [axis for axis in catalogue.command_axes(cfg.command) if axis not in ("recipe", "debug")]
     found = _unknown_keys(cfg, axes)
     for axis in axes:
@@ -48,11 +58,25 @@ def faults(cfg: Config) -> list[str]:
     if cfg.command == "grpo":
         found += batch_faults(cfg.tree)
         found += _lonely_group(cfg.tree)
-    kernels = cfg.tree.get("kernels")
-    at_once = kernels.get("completions_at_once") if isinstance(kernels, dict) else None
-    if isinstance(at_once, int) and at_once < 1:
-        found.append(f"kernels.completions_at_once={at_once}: choose 1 or more, or null for all")
+    found += [fault for fault in limit_faults(cfg.tree) if not _named(fault, found)]
     return found + _divergence_faults(cfg.tree) + _pair_faults(cfg.tree)
+
+
+def _shape_faults(cfg: Config) -> list[str]:
+    """Sections of the command's own YAML, and free ones, that a recipe or an override replaced by something else."""
+    own = catalogue.read_yaml(catalogue.recipes_dir() / f"{cfg.command}.yaml")
+    sections = {*FREE, *(key for key, value in own.items() if isinstance(value, dict))}
+    return [
+        f"{key} must be a mapping, not {cfg.tree[key]!r}"
+        for key in sorted(sections)
+        if key in cfg.tree and not isinstance(cfg.tree[key], dict)
+    ]
+
+
+def _named(fault: str, found: list[str]) -> bool:
+    """Whether the key that a fault is about has one already."""
+    key = fault.partition(":")[0]
+    return any(one.startswith((f"{key}:", f"{key}=", f"{key} ")) for one in found)
 
 
 def _unknown_keys(cfg: Config, axes: list[str]) -> list[str]:

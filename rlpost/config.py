@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -17,14 +18,31 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlpost import catalogue
+from rlpost import allow, catalogue
 from rlpost.errors import ConfigError
 from rlpost.nodes import RESERVED, ROLLOUT_RESERVED, build
 from rlpost.origin import flatten, nearest_origin, origins, picks_of
+from rlpost.run import redact
 
 COMMAND_LINE = "command line"
+# What Hydra raises over option files that it cannot read.
+UNREADABLE = (
+    HydraException,
+    OmegaConfBaseException,
+    yaml.YAMLError,
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
 
-__all__ = ["RESERVED", "ROLLOUT_RESERVED", "Config", "build", "check", "compose", "flatten", "sweep_plan", "to_yaml"]
+__all__ = [
+    "RESERVED", "ROLLOUT_RESERVED", "Config", "HydraException", "Override", "OverridesParser", "build", "check",
+    "compose", "flatten", "to_yaml",
+]  # fmt: skip
+
+# Read by interpolations: only what was allowed by name, since a file may be somebody else's.
+OmegaConf.register_new_resolver("oc.env", allow.variable, replace=True)
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,7 @@ def compose(command: str, overrides: Sequence[str] = ()) -> Config:
     for override in request.values:
         _apply(cfg, override, origin, request.faults)
     tree = _resolve(cfg, request.faults)
+    redact.learn(tree)
     for axis in catalogue.command_axes(command):
         if axis not in ("recipe", "debug"):
             tree.setdefault(axis, {} if axis in catalogue.MANY else None)
@@ -92,74 +111,6 @@ def check(cfg: Config) -> None:
         raise ConfigError(list(dict.fromkeys(found)))
 
 
-@dataclass(frozen=True)
-class SweepPlan:
-    """A sweep for Hydra: overrides with values forced, the keys that vary, and the folder if the user named one."""
-
-    overrides: list[str]
-    swept: list[str]
-    folder: str | None
-
-
-def sweep_plan(command: str, overrides: Sequence[str]) -> SweepPlan:
-    """Check each value of each swept key with the others at their first value, then hand Hydra what it can take.
-
-    Raises ConfigError with the faults of all values. Combinations are judged by the jobs.
-    """
-    if any(text.lstrip("+").startswith("resume=") for text in overrides):
-        raise ConfigError("resume= continues one run and cannot be swept; leave -m out")
-    parser = OverridesParser.create()
-    parsed: dict[str, Override] = {}
-    faults: list[str] = []
-    for text in overrides:
-        try:
-            parsed[text] = parser.parse_override(text)
-        except HydraException as error:
-            faults.append(f"cannot read the override {text!r} ({str(error).splitlines()[0]}); quote spaces and commas")
-    if faults:
-        raise ConfigError(faults)
-    values = {text: _sweep_values(override) for text, override in parsed.items()}
-    first = {text: one[0] for text, one in values.items()}
-    faults += _sweep_faults(command, [*first.values()])
-    for text, choices in values.items():
-        for choice in choices[1:]:
-            faults += _sweep_faults(command, [*({**first, text: choice}.values())])
-    if faults:
-        raise ConfigError(list(dict.fromkeys(faults)))
-    folders = catalogue.axes(search_roots(list(first.values())))
-    forced = [_forced(text, override, folders) for text, override in parsed.items()]
-    swept = [o.key_or_group for o in parsed.values() if o.is_sweep_override() and not o.is_hydra_override()]
-    named = [o.value() for o in parsed.values() if o.key_or_group == "hydra.sweep.dir"]
-    return SweepPlan(forced, swept, str(named[-1]) if named else None)
-
-
-def _sweep_values(override: Override) -> list[str]:
-    """The overrides that a swept one stands for; the ends of an interval, from which a sweeper draws."""
-    if not override.is_sweep_override():
-        return [str(override.input_line)]
-    key = override.get_key_element()
-    if override.is_interval_sweep():
-        interval = override.value()
-        return [f"{key}={interval.start}", f"{key}={interval.end}"]  # type: ignore[union-attr]
-    return [f"{key}={text}" for text in override.sweep_string_iterator()]
-
-
-def _sweep_faults(command: str, overrides: list[str]) -> list[str]:
-    try:
-        check(compose(command, overrides))
-    except ConfigError as error:
-        return error.faults
-    return []
-
-
-def _forced(text: str, override: Override, folders: list[str]) -> str:
-    """Hydra refuses keys that no YAML has; rlpost has judged them, so they are forced."""
-    plain = override.is_hydra_override() or override.key_or_group.startswith(("hydra.", "hydra/"))
-    if plain or override.key_or_group in folders or override.is_delete():
-        return text
-    return f"++{text.lstrip('+')}"
-
-
 def to_yaml(tree: dict[str, Any]) -> str:
     """A tree as YAML that composes to the same values."""
     return OmegaConf.to_yaml(OmegaConf.create(tree))
@@ -178,6 +129,7 @@ def search_roots(overrides: Sequence[str]) -> list[Path]:
 
 def _folder(place: str) -> Path:
     if place.startswith("pkg://"):
+        allow.require(place.removeprefix("pkg://").replace("/", "."), "hydra.searchpath")  # Hydra imports it
         return catalogue.source_of(place.removeprefix("pkg://").replace("/", ".")).parent
     path = Path(unquote(urlparse(place).path) if place.startswith("file:") else place).expanduser()
     if not path.is_dir():
@@ -192,13 +144,15 @@ def _sort(command: str, overrides: list[str]) -> _Request:
     for text in overrides:
         try:
             override = parser.parse_override(text)
-        except HydraException as error:
+        except (HydraException, ValueError) as error:
             why = str(error).splitlines()[0]
             request.faults.append(
-                f"cannot read the override {text!r} ({why}); write key=value and quote spaces and commas"
+                f"cannot read the override {text[:200]!r} ({why}); write key=value and quote spaces and commas"
             )
             continue
-        if override.is_hydra_override() or override.key_or_group.startswith(("hydra.", "hydra/")):
+        if override.key_or_group == allow.KEY:
+            request.faults.append(allow.MISPLACED)
+        elif override.is_hydra_override() or override.key_or_group.startswith(("hydra.", "hydra/")):
             request.hydra.append(text)
         elif override.is_sweep_override():
             request.faults.append(
@@ -312,13 +266,25 @@ def _compose_groups(command: str, request: _Request) -> tuple[DictConfig, list[A
             cfg = hydra_compose(config_name=command, overrides=overrides)
             loader = GlobalHydra.instance().config_loader()
             found = loader.compute_defaults_list(command, overrides, RunMode.RUN).defaults
-    except (HydraException, OmegaConfBaseException) as error:
+    except UNREADABLE as error:
         request.faults.append(" ".join(str(error).split()))
         raise ConfigError(request.faults) from error
     finally:
         outer.hydra = running  # inside a job of a sweep, Hydra's own instance goes on
     OmegaConf.set_struct(cfg, False)
     return cfg, [d for d in found if d.config_path and not str(d.config_path).startswith("hydra/")]
+
+
+def hydra_settings(command: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """What Hydra's own node would be: launcher, sweeper, callbacks, logging, folders. Raises ConfigError."""
+    request = _sort(command, list(overrides))
+    try:
+        with initialize_config_dir(config_dir=str(request.roots[0]), version_base="1.3"):
+            cfg = hydra_compose(command, [*request.hydra, *_without_repeats(request)], return_hydra_config=True)
+    except UNREADABLE as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    found: Any = OmegaConf.to_container(cfg.hydra, resolve=False)
+    return found
 
 
 def _lay_debug(cfg: DictConfig, command: str) -> None:

@@ -1,5 +1,6 @@
 """One run from its overrides: compose, check, relaunch under a launcher, run folder, trainer, outcome."""
 
+import errno
 import importlib
 import json
 import logging
@@ -11,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlpost import config, launch
+from rlpost import allow, config, launch
+from rlpost.checks import places
 from rlpost.config import COMMAND_LINE, Config
 from rlpost.errors import ConfigError, Interrupted, OutOfMemory, RlpostError
+from rlpost.run import redact
 
 if TYPE_CHECKING:
     from rlpost.run.folder import RunFolder
@@ -32,10 +35,11 @@ def execute(command: str, overrides: list[str]) -> dict[str, Any]:
 
 def prepare(command: str, overrides: list[str]) -> Config:
     """A checked configuration; with `resume=<folder>` that of the folder under the new overrides."""
-    cfg = config.compose(command, resumed(command, overrides))
+    cfg = config.compose(command, resumed(command, allow.typed(overrides)))
     for line in cfg.warnings if config.environment_rank() == 0 else []:
         print(f"note: {line}", file=sys.stderr)
     config.check(cfg)
+    places.require(cfg.tree)
     return cfg
 
 
@@ -49,13 +53,29 @@ def resumed(command: str, overrides: list[str]) -> list[str]:
     if not (place / "overrides.txt").is_file():
         raise ConfigError(f"resume={folder} is no run folder: it has no overrides.txt")
     facts = place / "environment.json"
-    verb = json.loads(facts.read_text(encoding="utf-8")).get("verb") if facts.is_file() else None
+    try:
+        verb = json.loads(facts.read_text(encoding="utf-8")).get("verb") if facts.is_file() else None
+        old = [line for line in (place / "overrides.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (ValueError, AttributeError) as error:  # no JSON, or no text
+        raise ConfigError(f"resume={folder}: environment.json or overrides.txt is damaged ({error})") from error
     if verb and verb != command:
         raise ConfigError(
             f"resume={folder} is a run of `rlpost {verb}`; continue it with: rlpost {verb} resume={folder}"
         )
-    old = [line for line in (place / "overrides.txt").read_text(encoding="utf-8").splitlines() if line.strip()]
+    _all_known(old, overrides, folder)
     return [*(text for text in old if not text.lstrip("+").startswith(("resume=", "run.dir="))), *overrides]
+
+
+def _all_known(old: list[str], new: list[str], folder: str) -> None:
+    """Raises ConfigError for secrets that the run had, which are not in its folder, and that nobody gave again."""
+    given = {text.lstrip("+").partition("=")[0] for text in new}
+    lost = [text.lstrip("+").partition("=")[0] for text in old if redact.HIDDEN in text]
+    missing = [key for key in lost if key not in given]
+    if missing:
+        raise ConfigError(
+            f"resume={folder}: {', '.join(missing)} held a secret, which a run folder never does: give it again, "
+            f"{missing[0]}=<value>"
+        )
 
 
 def run_checked(cfg: Config) -> dict[str, Any]:
@@ -137,7 +157,7 @@ def readable(error: BaseException, cfg: Config, folder: "RunFolder") -> BaseExce
     if isinstance(error, RlpostError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted(f"interrupted; continue with: rlpost {cfg.command} resume={folder.path}")
+        return Interrupted(f"interrupted; continue with: rlpost {cfg.command} resume={folder.path}{allow.again()}")
     named = getattr(error, "filename", None)
     told = files.unwritable(error, str(named or f"a file in {folder.path}"), folder.safe)
     if told is not None and (named is None or told.why == files.FULL or folder.path in Path(str(named)).parents):
@@ -161,19 +181,22 @@ def exit_code(work: Callable[[], Any], command: str) -> int:
         work()
     except ConfigError as error:
         if first:
-            print(listed(error.faults, command), file=sys.stderr)
+            print(redact.values(listed(error.faults, command)), file=sys.stderr)
         return error.exit_code
     except RlpostError as error:
         if first:
-            print(f"error: {error}", file=sys.stderr)
+            print(redact.values(f"error: {error}"), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return Interrupted.exit_code
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            print(f"error: {_short(str(error.filename), 200)} is too long for the name of a file", file=sys.stderr)
+            return ConfigError.exit_code
+        print(redact.values(traceback.format_exc()), file=sys.stderr, end="")
         return 1
     return 0
 
@@ -181,7 +204,12 @@ def exit_code(work: Callable[[], Any], command: str) -> int:
 def listed(faults: list[str], command: str) -> str:
     """All faults of a configuration, one on a line."""
     count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-    return "\n".join([f"{count} in `rlpost {command}`:", *(f"  {fault}" for fault in faults)])
+    return "\n".join([f"{count} in `rlpost {command}`:", *(f"  {_short(fault, 1500)}" for fault in faults)])
+
+
+def _short(text: str, most: int) -> str:
+    """A text that somebody will read: the middle of a very long one is left out."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 3 :]}"
 
 
 def show(cfg: Config, what: str) -> str:

@@ -14,9 +14,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from rlpost import config
 from rlpost.errors import ConfigError, Interrupted, RlpostError
 from rlpost.run import files, redact
+from rlpost.sweep import sweep_plan
 
 PLUGINS = {
     "joblib": "hydra_joblib_launcher",
@@ -35,7 +35,7 @@ def sweep(command: str, overrides: list[str]) -> None:
 
     Raises the error of the first failed job, after the table of all jobs.
     """
-    plan = config.sweep_plan(command, overrides)
+    plan = sweep_plan(command, overrides)
     folder = Path(plan.folder or Path("runs") / f"sweep-{command}-{time.strftime('%Y%m%d-%H%M%S')}").absolute()
     given = [*plan.overrides, *([] if plan.folder else [f"hydra.sweep.dir='{folder}'"]), *_defaults(plan.overrides)]
     line = [sys.executable, "-m", "rlpost._hydra_main", command, "--multirun", *given, "hydra.output_subdir=null"]
@@ -157,9 +157,9 @@ def _leave(folder: Path, overrides: list[str], error: Exception) -> None:
     """A job that failed before it had a run folder says so in the same two files as one that failed later."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "overrides.txt").is_file():
-        (folder / "overrides.txt").write_text("".join(f"{text}\n" for text in overrides), encoding="utf-8")
+        files.write(folder / "overrides.txt", "".join(f"{redact.text(text)}\n" for text in overrides))
     if not (folder / "done.json").is_file():
         code = error.exit_code if isinstance(error, RlpostError) else 1
         kind, message = type(error).__name__, str(error) or type(error).__name__
         facts = {"status": "error", "kind": kind, "message": message, "exit_code": code}
-        (folder / "done.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        files.write_json(folder / "done.json", redact.tree(facts))

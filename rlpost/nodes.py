@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from rlpost import allow
 from rlpost.errors import ConfigError
 
 RESERVED = frozenset({"_target_", "weight", "coef", "when", "aggregate", "renormalise", "time_limit"})
@@ -35,9 +36,10 @@ def _build_value(value: Any) -> Any:
 
 
 def _import(target: str) -> Any:
+    allow.require(target)  # before the import, which runs code
     module, _, name = target.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
+        made = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
         if error.name and module.startswith(error.name):
             raise ConfigError(f"_target_ {target!r}: there is no module {error.name!r}") from error
@@ -46,6 +48,8 @@ def _import(target: str) -> Any:
         ) from error
     except AttributeError as error:
         raise ConfigError(f"_target_ {target!r}: module {module} has no {name!r}") from error
+    allow.require_home(made, target)
+    return made
 
 
 def _extra(package: str | None) -> str:

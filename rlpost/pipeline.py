@@ -60,6 +60,7 @@ def common(cfg: "Config") -> list[str]:
 
 def check_stages(stages: Sequence[Stage]) -> None:
     """Compose and check every stage before the first one runs; a number from an earlier stage counts as 1."""
+    from rlpost.checks.places import data_and_models
     from rlpost.config import check, compose
 
     found, seen = [], set()
@@ -70,7 +71,9 @@ def check_stages(stages: Sequence[Stage]) -> None:
             continue
         seen.add((stage.verb, *overrides))
         try:
-            check(compose(stage.verb, overrides))
+            cfg = compose(stage.verb, overrides)
+            check(cfg)
+            data_and_models(cfg.tree)
         except ConfigError as fault:
             found += [f"stage {stage.label}: {line}" for line in fault.faults]
     if found:

@@ -47,6 +47,7 @@ def plugin(tmp_path, monkeypatch):
         encoding="utf-8",
     )
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RLPOST_ALLOW_TARGETS", "my_plugin")
     signature.cache_clear()
     return "my_plugin"
 

@@ -124,7 +124,7 @@ def test_functions_of_the_current_folder_are_found(tmp_path):
     """The console script, unlike `python -m`, does not search the current folder by itself."""
     (tmp_path / "my_rewards.py").write_text("def fixed(rollouts):\n    return [1.0] * len(rollouts)\n")
     code = "import sys; sys.path = [p for p in sys.path if p]; from rlpost.cli import main; main()"
-    words = ["grpo", "reward.mine._target_=my_rewards.fixed", "--cfg", "job"]
+    words = ["grpo", "allow_targets=[my_rewards]", "reward.mine._target_=my_rewards.fixed", "--cfg", "job"]
     line = [sys.executable, "-c", code, *words]
     done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **QUIET}, check=False)
     assert done.returncode == 0, done.stderr

@@ -224,6 +224,7 @@ def test_build_says_what_is_missing(target, sentence):
 def test_build_names_the_extra_for_a_missing_package(tmp_path, monkeypatch):
     (tmp_path / "needs_av.py").write_text("import av_is_not_here\n", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("RLPOST_ALLOW_TARGETS", "needs_av")
     with pytest.raises(ConfigError, match="pip install av_is_not_here"):
         build({"_target_": "needs_av.f"})
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rlpost import multirun
-from rlpost.config import sweep_plan
 from rlpost.errors import ConfigError
+from rlpost.sweep import sweep_plan
 from tests import forked
 
 TINY = ["model=tiny", "debug=smoke", "trainer.max_steps=1", "evaluation.tasks=2", "run.report=false"]

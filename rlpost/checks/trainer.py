@@ -17,6 +17,7 @@ _ANY = {
     "data_seed": "seed",
     "resume_from_checkpoint": "resume",
     "model_init_kwargs": "the knobs of model",
+    "hub_token": "nothing: a run folder holds no secrets; set HF_TOKEN in the environment",
     "remove_unused_columns": "nothing: rlpost keeps every column",
 }
 _CLIP = "objective.clip_low and objective.clip_high"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rlpost import ledger
+from rlpost import allow, ledger
 from rlpost.environment.calls import Call, calls, schemas
 from rlpost.environment.dialogue import Dialogue, dialogue
 from rlpost.environment.nursery import CallFailed, CallLost, Child, Nursery
@@ -52,6 +52,7 @@ class Tools:
                 f"environment {path} has timeout_s={timeout_s}, reset_s={reset_s}, memory_mb={memory_mb} and "
                 f"max_characters={max_characters}; all of them must be above 0"
             )
+        allow.require(path, "rollout.environment.path")
         self.path, self.timeout_s, self.reset_s = path, timeout_s, reset_s
         self.max_calls, self.max_characters = max_calls, max_characters
         self.nursery = Nursery(path, memory_mb=memory_mb)

@@ -12,6 +12,7 @@ from rlpost.export import card, push, source, verify, weights, words
 from rlpost.export.source import Source
 from rlpost.export.verify import Check, Sample
 from rlpost.models.encode import Bundle
+from rlpost.run import files
 from rlpost.run.checkpoint import atomic_folder
 from rlpost.run.tables import table
 
@@ -76,7 +77,7 @@ def write(found: Source, folder: Path, *, to: str, dtype: str, check: bool) -> l
     checks = proof.after(bundle, folder, merging=merging) if proof else []
     kind = "merged" if merging else "adapter" if found.adapter else "full"
     text = card.text(found, bundle, kind=kind, base=base, dtype=dtype, generation=generation, checks=checks)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    files.write(folder / "README.md", text)
     return checks
 
 

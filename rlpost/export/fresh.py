@@ -20,8 +20,12 @@ def main(folder: str, place: str) -> None:
     asked = json.loads((home / "asked.json").read_text(encoding="utf-8"))
     tensors = load_file(home / "asked.safetensors")
     kind = AutoModelForImageTextToText if asked["vision"] else AutoModelForCausalLM
-    model: Any = kind.from_pretrained(folder, dtype=torch.float32).to(asked["device"]).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model: Any = (
+        kind.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, use_safetensors=True)
+        .to(asked["device"])
+        .eval()
+    )
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     greedy = GenerationConfig(**asked["generation"])
     answers, logits = [], {}
     for i, sample in enumerate(asked["samples"]):

@@ -41,16 +41,7 @@ def find(run: Path, wanted: str | None = None) -> Source:
     Raises ConfigError where the folder is no run that trains, or has no such checkpoint, ModelError where nothing that
     was saved holds weights in safetensors.
     """
-    if not run.is_dir() or not (run / "config.yaml").is_file():
-        raise ConfigError(f"{run} is not a run folder" + (": it has no config.yaml" if run.is_dir() else ""))
-    if (run / "stages.json").is_file():
-        stages = files.read_json(run / "stages.json")
-        trained = [str(run / name) for name, stage in stages.items() if stage["run"] in TRAINING]
-        raise ConfigError(f"{run} is a pipeline; export one of its stages: {', '.join(trained) or 'none trains'}")
-    verb = (files.read_json(run / "environment.json") or {}).get("verb", "")
-    if verb not in TRAINING:
-        raise ConfigError(f"{run} is a run of `rlpost {verb}`, which saves no model; there are {', '.join(TRAINING)}")
-    tree = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    verb, tree = opened(run)
     found = Source(run, *_place(run, wanted), verb, tree)
     names = {place.name for place in found.weights.iterdir()}
     if not any(name.endswith(".safetensors") for name in names):
@@ -60,6 +51,27 @@ def find(run: Path, wanted: str | None = None) -> Source:
             + ("; they are sharded: end the run, or gather them with the tool of its launcher first" if sharded else "")
         )
     return found
+
+
+def opened(run: Path) -> tuple[str, dict[str, Any]]:
+    """The verb and the configuration of a run that trains. Raises ConfigError where the folder is none."""
+    if not run.is_dir() or not (run / "config.yaml").is_file():
+        raise ConfigError(f"{run} is not a run folder" + (": it has no config.yaml" if run.is_dir() else ""))
+    if (run / "stages.json").is_file():
+        stages = files.read_json(run / "stages.json")
+        trained = [str(run / name) for name, stage in stages.items() if stage["run"] in TRAINING]
+        raise ConfigError(f"{run} is a pipeline; export one of its stages: {', '.join(trained) or 'none trains'}")
+    try:
+        verb = (files.read_json(run / "environment.json") or {}).get("verb", "")
+    except ValueError as error:
+        raise ConfigError(f"{run}/environment.json is damaged: {error}") from error
+    if verb not in TRAINING:
+        raise ConfigError(f"{run} is a run of `rlpost {verb}`, which saves no model; there are {', '.join(TRAINING)}")
+    try:
+        tree = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{run}/config.yaml is damaged: {' '.join(str(error).split())}") from error
+    return verb, tree
 
 
 def _place(run: Path, wanted: str | None) -> tuple[Path, str]:
@@ -111,12 +123,14 @@ def trained(source: Source, bundle: Any) -> Any:
     Raises ModelError where the adapter or the weights do not fit.
     """
     from rlpost.models.roles import start_from
+    from rlpost.models.trusted import safe_adapter
 
     if not source.adapter:
         return start_from(bundle, source.weights)
     from peft import PeftModel
 
     try:
+        safe_adapter(source.weights)
         model = PeftModel.from_pretrained(bundle.model, str(source.weights))
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise ModelError(

@@ -21,6 +21,9 @@ from rlpost.media.sample import FrameSettings, frame_count, frame_indices, frame
 # By default FFmpeg paints over what it cannot decode and says nothing; "careful" refuses what no real file does.
 STRICT = {"err_detect": "careful+explode"}
 
+# A playlist that calls itself a video may name addresses; only files of this machine are opened.
+LOCAL = {"protocol_whitelist": "file"}
+
 
 def main() -> None:
     out = sys.stdout.buffer
@@ -69,7 +72,7 @@ def video(request: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
 
 def timestamps(path: str, start_s: float | None, end_s: float | None) -> tuple[list[int], float]:
     """Presentation times of the frames in the window, in units of the stream, and the rate of the file."""
-    with av.open(path) as container:
+    with av.open(path, options=LOCAL) as container:
         if not container.streams.video:
             raise ValueError("the file has no video stream")
         stream = container.streams.video[0]
@@ -112,7 +115,7 @@ def _read(
     size = [0, 0]
     # One converter for all frames: a frame's own costs ten times as much, since it is set up anew.
     convert = VideoReformatter()
-    with av.open(path) as container:
+    with av.open(path, options=LOCAL) as container:
         stream = container.streams.video[0]
         stream.thread_type = "NONE"
         stream.codec_context.options = STRICT

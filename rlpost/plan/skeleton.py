@@ -14,6 +14,7 @@ from rlpost.errors import ModelError, RlpostError
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import start_from, with_adapter
 from rlpost.models.scalar import score_adapter, with_score_head
+from rlpost.models.trusted import known_attention
 from rlpost.nodes import build
 
 # Options that fetch or convert something before they load it: what prepares it, once, outside of the meta device.
@@ -77,18 +78,21 @@ def weightless() -> Iterator[None]:
 
 def _of_auto(kind: Any, source: str, *_: Any, **chosen: Any) -> Any:
     config = AutoConfig.from_pretrained(source, revision=chosen.get("revision"), trust_remote_code=False)
+    known_attention(config, source)
     attention = {name: chosen[name] for name in ("attn_implementation",) if chosen.get(name)}
     return _finished(kind.from_config(config, dtype=chosen.get("dtype"), **attention), source, chosen)
 
 
 def _of_class(kind: Any, source: str, *_: Any, **chosen: Any) -> Any:
-    config = kind.config_class.from_pretrained(source, revision=chosen.get("revision"))
+    config = kind.config_class.from_pretrained(source, revision=chosen.get("revision"), trust_remote_code=False)
     return _finished(kind._from_config(config, dtype=chosen.get("dtype")), source, chosen)
 
 
 def _finished(model: Any, source: str, chosen: Mapping[str, Any]) -> Any:
     """The stop tokens of a model stand in its generation configuration, which is no weight."""
     with contextlib.suppress(OSError, ValueError):
-        model.generation_config = GenerationConfig.from_pretrained(source, revision=chosen.get("revision") or "main")
+        model.generation_config = GenerationConfig.from_pretrained(
+            source, revision=chosen.get("revision") or "main", trust_remote_code=False
+        )
     loaded = dict.fromkeys(("missing_keys", "unexpected_keys", "mismatched_keys"), ())
     return (model, loaded) if chosen.get("output_loading_info") else model

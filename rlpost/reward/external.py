@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from rlpost import allow
 from rlpost.errors import ConfigError
 from rlpost.types import Rollout
 
@@ -42,6 +43,7 @@ def trl(
 @functools.lru_cache(maxsize=64)
 def load(path: str) -> Callable[..., Any]:
     """The function that a dotted path, or `file.py:function`, names."""
+    allow.require(path, "reward.external.path")
     place, colon, name = path.rpartition(":")
     if not colon:
         place, _, name = path.rpartition(".")

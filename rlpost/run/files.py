@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rlpost.errors import RlpostError
+from rlpost.run import redact
 
 # A completion cut inside a character decodes to a lone surrogate; its backslash form is a legal JSON escape.
 LONE = "backslashreplace"
@@ -108,7 +109,7 @@ def write(path: Path, content: str, safe: Safe = nothing) -> None:
     try:
         with disk(path, safe):
             with partial.open("w", encoding="utf-8", errors=LONE) as stream:
-                stream.write(content)
+                stream.write(redact.values(content))
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.replace(path)
@@ -125,7 +126,7 @@ def append_lines(path: Path, records: Iterable[dict], safe: Safe = nothing) -> N
     """Appends one JSON line per record and flushes, so that a crash loses nothing that was logged."""
     lines = "".join(json.dumps(plain(record), allow_nan=False, ensure_ascii=False) + "\n" for record in records)
     with disk(path, safe), path.open("a", encoding="utf-8", errors=LONE) as stream:
-        stream.write(lines)
+        stream.write(redact.values(lines))
         stream.flush()
 
 

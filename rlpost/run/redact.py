@@ -1,7 +1,16 @@
-"""Keeps secrets out of files: values under secret-looking keys, credentials in addresses, well-known key shapes."""
+"""Keeps secrets out of files: what has a secret's name or shape, and the values of secrets wherever they turn up.
 
+Every file of a run folder is written through `rlpost.run.files`, which takes out the values of secret-looking variables
+of the environment and of those that the configuration held, also from completions, errors and the report.
+"""
+
+import html
+import json
+import os
 import re
+from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote, unquote
 
 HIDDEN = "***"
 
@@ -13,6 +22,13 @@ _SECRET_KEY = re.compile(
 _TOKENIZER_KEY = re.compile(
     r"(?:^|[_.\-])(?:bos|eos|pad|unk|sep|cls|mask|stop|image|video|vision|think|special|per)_token$", re.IGNORECASE
 )
+# Names of variables: HF_TOKEN, AWS_SECRET_ACCESS_KEY and PGPASSWORD, but not TOKENIZERS_PARALLELISM.
+_SECRET_VARIABLE = re.compile(
+    r"(?:TOKEN|SECRETS?|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?|(?:^|_|API|ACCESS|PRIVATE|SECRET)KEYS?|(?:^|_)(?:AUTH|AUTHORIZATION|PW|PASS))(?:_|$)",
+    re.IGNORECASE,
+)
+SHORTEST = 6  # what is shorter, or a number, cannot be told from other text and is known by its key only
+_CREDENTIALS = re.compile(r"[a-z][a-z0-9+.\-]*://(?P<user>[^/\s@?#:]*):(?P<password>[^/\s@?#]+)@", re.IGNORECASE)
 _ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*://)[^/\s@?#]+@", re.IGNORECASE)
 _QUERY = re.compile(
     r"(?P<key>[?&](?:[\w\-]*_)?(?:token|secret|password|api_?key|access_?key|signature|sig)=)[^&\s#]+", re.IGNORECASE
@@ -24,7 +40,7 @@ _ASSIGNED = re.compile(
 )
 _KNOWN = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_\-]{16,}|gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"
-    r"|AKIA[0-9A-Z]{16}|(?<=Bearer )[A-Za-z0-9._\-]{8,})"
+    r"|AKIA[0-9A-Z]{16}|(?<=Bearer )[A-Za-z0-9._~+/=\-]{8,}|(?<=Basic )[A-Za-z0-9+/=]{8,})"
 )
 
 
@@ -54,3 +70,52 @@ def tree(value: Any, key: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         return [tree(item, key) for item in value]
     return text(value) if isinstance(value, str) else value
+
+
+_learnt: set[str] = set()
+
+
+def learn(value: Any, key: str = "") -> None:
+    """Remember the secrets of a configuration, so that `values` finds them in whatever is written later."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            learn(item, str(name))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            learn(item, key)
+    elif isinstance(value, str):
+        _learnt.update(filter(_is_telling, [value] if is_secret(key) else []))
+        _learnt.update(filter(_is_telling, _in_addresses(value)))
+
+
+def values(content: str) -> str:
+    """`content` without the value of any secret that is known by name, in whatever escaped form it stands."""
+    for secret in sorted(_secrets(), key=len, reverse=True):
+        for form in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}:
+            content = content.replace(form, HIDDEN)
+        for form in {html.escape(secret), html.escape(secret).replace("&#x27;", "&#39;"), quote(secret, safe="")}:
+            content = content.replace(form, HIDDEN)
+    return content
+
+
+def _secrets() -> set[str]:
+    found = set(_learnt)
+    for name, value in os.environ.items():
+        if _SECRET_VARIABLE.search(name) and not os.path.exists(value):  # the place of a secret is none
+            found.add(value)
+        elif "://" in value:
+            found.update(_in_addresses(value))
+    return set(filter(_is_telling, found))
+
+
+def _in_addresses(value: str) -> Iterator[str]:
+    for match in _CREDENTIALS.finditer(value):
+        yield from {match["password"], unquote(match["password"])}
+    for match in _QUERY.finditer(value):
+        secret = match[0].removeprefix(match["key"])
+        yield from {secret, unquote(secret)}
+
+
+def _is_telling(value: str) -> bool:
+    """Numbers, words of YAML and special tokens such as </think> are no secrets."""
+    return len(value) >= SHORTEST and not re.fullmatch(r"[\d.\-+]*|true|false|\*+|<.*>", value, re.IGNORECASE)

@@ -31,8 +31,9 @@ def broken(completions, **kwargs):
 
 
 @pytest.fixture
-def place(tmp_path):
+def place(tmp_path, monkeypatch):
     path = tmp_path / "mine.py"
+    monkeypatch.setenv("RLPOST_ALLOW_TARGETS", str(path))
     path.write_text(SOURCE)
     return str(path)
 
@@ -66,14 +67,16 @@ def test_errors_of_the_function_propagate(place):
         trl(ROWS, path=f"{place}:broken")
 
 
-def test_paths(place):
+def test_paths(place, monkeypatch):
     assert load("rlpost.reward.external.load") is load
     assert load("rlpost.reward.external:load") is load
     with pytest.raises(ConfigError, match="it has length, exact, plain"):
         load(f"{place}:lenght")
+    monkeypatch.setenv("RLPOST_ALLOW_TARGETS", "nowhere,nowhere.py")
     with pytest.raises(ConfigError, match="does not exist"):
         load("nowhere.py:f")
     with pytest.raises(ConfigError, match="no module 'nowhere'"):
         load("nowhere.module.f")
+    monkeypatch.setenv("RLPOST_ALLOW_TARGETS", "nothing")
     with pytest.raises(ConfigError, match="names no function"):
         load("nothing")

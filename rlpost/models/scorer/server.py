@@ -11,7 +11,8 @@ from torch import Tensor
 
 from rlpost.errors import ConfigError, ModelError
 from rlpost.models.encode import Encoder
-from rlpost.models.load import _explained, _located
+from rlpost.models.load import _explained
+from rlpost.models.located import located
 from rlpost.models.scorer.base import Cached, Chat, Text, messages, no_reply, packed, tail, unit, unpacked
 from rlpost.models.scorer.local import encoded
 from rlpost.models.scorer.wire import Refused, Wire
@@ -139,7 +140,7 @@ class Server(Cached):
             from transformers import AutoTokenizer
 
             with _explained(self.tokenizer):
-                self._encoder = Encoder(AutoTokenizer.from_pretrained(_located(self.tokenizer)))
+                self._encoder = Encoder(AutoTokenizer.from_pretrained(located(self.tokenizer), trust_remote_code=False))
         return self._encoder
 
 
