@@ -109,7 +109,7 @@ def wrong_unit(rng: random.Random) -> Case:
 
 
 def out_of_range(rng: random.Random) -> Case:
-    words = "beta=0.1 loss_type=dapo temperature=1 output_dir=x report_to=wandb trust_remote_code=true hub_token=hf_x"
+    return Case("out of range", ["grpo", rng.choice(OUT_OF_RANGE)])
 
 
 def batch(rng: random.Random) -> Case:
@@ -119,7 +119,7 @@ def batch(rng: random.Random) -> Case:
 
 
 def owned(rng: random.Random) -> Case:
-    words = "beta=0.1 loss_type=dapo temperature=1 output_dir=x report_to=wandb trust_remote_code=true hub_token=hf_x seed=3"
+    words = "beta=0.1 loss_type=dapo temperature=1 output_dir=x report_to=wandb trust_remote_code=true hub_token=hf_x"
     return Case("decided elsewhere", ["grpo", f"trainer.{rng.choice(words.split())}"])
 
 
