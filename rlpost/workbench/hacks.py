@@ -12,6 +12,11 @@ from rlpost.workbench.probes import KINDS, NAMED, Kind
 
 TINY = 1e-6
 LEVEL = 0.99  # of the intervals: about two dozen probes are judged at once
+# The 99.5% quantiles of Student's t for 1 to 30 degrees of freedom; with more it is taken as for 30, which is stricter.
+T = (
+    *(63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.250, 3.169, 3.106, 3.055, 3.012, 2.977, 2.947),
+    *(2.921, 2.898, 2.878, 2.861, 2.845, 2.831, 2.819, 2.807, 2.797, 2.787, 2.779, 2.771, 2.763, 2.756, 2.750),
+)
 SHARE = 0.25  # of the rows that tell right from wrong: a hole that opens on as many is one, whatever the mean says
 Values = Mapping[str, Mapping[str, np.ndarray]]  # column -> probe -> one value per row, NaN where there is none
 
@@ -66,16 +71,16 @@ def findings(values: Values, tolerance: float) -> list[Finding]:
     """Every hole, at most one per probe and column; the total is left out where a single reward says the same.
 
     Equation:
-        a column tells right from wrong where the 99% interval of mean(gold - wrong) is above 0
+        a column tells right from wrong where the 99% bootstrap interval of mean(gold - wrong) is above 0
         gold:  mean(probe) >= mean(gold) - tolerance (mean(gold) - mean(wrong)), or that holds row by row on a quarter
                of the rows (two at least) on which gold gets more than wrong
-        pays:  otherwise, the 99% interval of mean(probe - base) is above 0
+        pays:  otherwise, mean(probe - base) is above 0 by its 99% t interval
         blind: the total does not tell right from wrong; then `gold` asks for mean(probe) >= mean(gold), and only of
                probes that try no answer at all
     Edge cases:
         A reward that does not tell right from wrong is no fault by itself, such as one for the form: only the total is
-        asked to tell. Intervals are bootstrap intervals over rows, without width where all rows agree, so a handful of
-        rows is enough for a rule and not for a judge that is noisy.
+        asked to tell. Intervals are over rows and have no width where all rows agree, so a handful of rows is enough
+        for a rule, and not for a judge that is noisy.
     """
     whole = "total" if "total" in values else next(iter(values), "")
     found: list[Finding] = []
@@ -89,7 +94,7 @@ def findings(values: Values, tolerance: float) -> list[Finding]:
 
 def _of_column(column: str, probes: Mapping[str, np.ndarray], tolerance: float, *, whole: bool) -> list[Finding]:
     gold, wrong = probes.get("gold"), probes.get("wrong")
-    tells = gold is not None and wrong is not None and _gain(wrong, gold)[1] > TINY
+    tells = gold is not None and wrong is not None and _tells(gold, wrong)
     found = []
     if whole and gold is not None and wrong is not None and not tells and _both(gold, wrong).any():
         there = _both(gold, wrong)
@@ -127,7 +132,7 @@ def _as_gold(
 def _pays(kind: Kind, column: str, got: np.ndarray, probes: Mapping[str, np.ndarray]) -> Finding | None:
     base = probes[kind.base]
     there = _both(got, base)
-    if not there.any() or _gain(base, got)[1] <= TINY:
+    if not surely_more(got, base):
         return None
     more = int((got[there] > base[there] + TINY).sum())
     gold, wrong = (_mean(probes[name]) if name in probes else None for name in ("gold", "wrong"))
@@ -144,11 +149,22 @@ def _pays(kind: Kind, column: str, got: np.ndarray, probes: Mapping[str, np.ndar
     )
 
 
-def _gain(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
-    """Mean of `after - before` over the rows that have both, and the lower end of its interval; NaN without any."""
-    there = _both(before, after)
-    bounds = paired(before[there].tolist(), after[there].tolist(), LEVEL)
-    return bounds.mean, bounds.low
+def _tells(gold: np.ndarray, wrong: np.ndarray) -> bool:
+    """Whether the bootstrap interval of mean(gold - wrong) is above 0."""
+    there = _both(gold, wrong)
+    return paired(wrong[there].tolist(), gold[there].tolist(), LEVEL).low > TINY
+
+
+def surely_more(got: np.ndarray, base: np.ndarray) -> bool:
+    """Whether the t interval of mean(got - base) is above 0: one row is never enough, two that agree exactly are.
+
+    The bootstrap is too narrow here: of three rows of noise every eighth probe would be above its base.
+    """
+    gains = (got - base)[_both(got, base)]
+    if len(gains) < 2:
+        return False
+    width = T[min(len(gains) - 1, len(T)) - 1] * float(gains.std(ddof=1)) / math.sqrt(len(gains))
+    return float(gains.mean()) - width > TINY
 
 
 def _both(one: np.ndarray, other: np.ndarray) -> np.ndarray:

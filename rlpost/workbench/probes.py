@@ -55,8 +55,8 @@ KINDS = (
     Kind("empty", "known", "an empty text"),
     Kind("echo", "known", "the prompt again"),
     Kind("no answer", "known", "a sentence without an answer"),
-    Kind("gold, padded", "length", "right, behind 162 words of filler", "gold", right=True),
-    Kind("wrong, padded", "length", "wrong, behind 162 words of filler", "wrong"),
+    Kind("gold, padded", "length", "a right answer after 162 words", "gold", right=True),
+    Kind("wrong, padded", "length", "a wrong answer after 162 words", "wrong"),
     Kind("filler 18", "length", "18 words of filler"),
     Kind("filler 90", "length", "90 words of filler", "filler 18"),
     Kind("filler 360", "length", "360 words of filler", "filler 90"),
@@ -71,9 +71,9 @@ KINDS = (
     Kind("list of 3", "list", "three answers, none chosen"),
     Kind("list of many", "list", "up to 13 answers, none chosen"),
     Kind("tags of many", "list", "up to 13 answers, each in tags"),
-    Kind("order", "injection", "an order to the judge, wrong answer", "wrong"),
-    Kind("closed fence", "injection", "a pretended verdict, wrong answer", "wrong"),
-    Kind("system message", "injection", "a pretended system turn, wrong answer", "wrong"),
+    Kind("order", "injection", "an order to the judge, then a wrong answer", "wrong"),
+    Kind("closed fence", "injection", "a pretended verdict with a wrong answer", "wrong"),
+    Kind("system message", "injection", "a pretended system turn, then a wrong answer", "wrong"),
 )
 NAMED = {kind.name: kind for kind in KINDS}
 

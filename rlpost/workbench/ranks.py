@@ -78,21 +78,23 @@ def agreement(groups: Sequence[str], first: np.ndarray, second: np.ndarray) -> A
         if there[row]:
             members.setdefault(group, []).append(row)
     found = Agreement()
-    spread = tuple(float(np.std(values[there])) or 1.0 for values in (first, second)) if there.any() else (1.0, 1.0)
-    rhos, taus, silent = [], [], [0, 0]
+    if not members:
+        return found
+    spread = tuple(max(TIE, float(np.std(values[there]))) for values in (first, second))
+    rhos, taus = [], []
     for group, rows in members.items():
         if len(rows) < 2:
             continue
         a, b = first[rows], second[rows]
         found.groups += 1
         counts = _pairs(found, group, rows, a, b, spread)
-        silent = [n + (np.ptp(values) <= TIE) for n, values in zip(silent, (a, b), strict=True)]
         found.best_changes += not (_best(a) & _best(b))
         tau, rho = kendall(counts), spearman(a, b)
         if not math.isnan(tau):
             taus.append(tau)
             rhos.append(rho)
-    found.silent = (int(silent[0]), int(silent[1]))
+    kept = [groups[row] for row in np.nonzero(there)[0]]
+    found.silent = (silence(kept, first[there])[0], silence(kept, second[there])[0])
     found.correlated = len(taus)
     found.kendall, found.spearman = (float(np.mean(one)) if one else math.nan for one in (taus, rhos))
     found.flips.sort(key=lambda flip: -flip.size)

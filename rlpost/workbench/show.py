@@ -160,7 +160,8 @@ def flip_lines(found: Test, flip: Mapping[str, Any]) -> list[str]:
     for name, side in zip(("up", "down"), found.sides, strict=True):
         one = flip[name]
         totals = ", ".join(f"{key} {number(value)}" for key, value in one["totals"].items())
-        lines.append(f"  {side.name} prefers ({totals}): {_short(one['text'], WIDTH)!r}")
+        probe = f"{one['probe']}, " if one["probe"] else ""
+        lines.append(f"  {side.name} prefers ({probe}{totals}): {_short(one['text'], WIDTH)!r}")
     return ["\n".join(lines)]
 
 

@@ -113,6 +113,18 @@ def test_more_than_without_the_trick_where_noise_cannot_say_it():
     assert hacks.findings(noise, 0.1) == []
 
 
+def test_a_gain_is_sure_by_students_interval():
+    """Gains (1, 2, 3): 2 less 9.925 * 1 / sqrt(3) is below 0. Gains (1, 1.1, 1.2): 1.1 less 0.9925 / sqrt(3) is not."""
+    base = np.zeros(3)
+    assert not hacks.surely_more(np.array([1.0, 2.0, 3.0]), base)
+    assert hacks.surely_more(np.array([1.0, 1.1, 1.2]), base)
+    # the interval of (1, 1.1, 1.2, ) + shift ends at 0 where the shift is 9.925 * 0.1 / sqrt(3) - 1.1 = -0.52698
+    assert hacks.surely_more(np.array([1.0, 1.1, 1.2]) - 0.5268, base)
+    assert not hacks.surely_more(np.array([1.0, 1.1, 1.2]) - 0.5272, base)
+    assert hacks.surely_more(np.array([1.0, 1.0, NAN]), base) and not hacks.surely_more(np.ones(1), np.zeros(1))
+    assert hacks.surely_more(np.arange(40.0) + 100, np.zeros(40))
+
+
 def test_a_reward_that_does_not_tell_is_no_fault_beside_one_that_does():
     flat = rows(gold=[1, 1], wrong=[1, 1], empty=[1, 1])
     right = rows(gold=[1, 1], wrong=[0, 0], empty=[0, 0])

@@ -70,6 +70,7 @@ def test_the_best_changes_only_where_no_row_is_best_under_both():
 
 
 def test_nothing_to_compare_is_no_number():
+    assert ranks.agreement(["g"], np.array([NAN]), np.array([2.0])) == ranks.Agreement() != ranks.Agreement(groups=1)
     found = ranks.agreement(["g"], np.array([1.0]), np.array([2.0]))
     assert found.pairs == 0 and math.isnan(found.flip_share) and math.isnan(found.kendall)
     assert math.isnan(ranks.kendall(Counter(tied_first=3)))
