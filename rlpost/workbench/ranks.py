@@ -93,7 +93,7 @@ def agreement(groups: Sequence[str], first: np.ndarray, second: np.ndarray) -> A
         if not math.isnan(tau):
             taus.append(tau)
             rhos.append(rho)
-    kept = [groups[row] for row in np.nonzero(there)[0]]
+    kept = [group for group, known in zip(groups, there.tolist(), strict=True) if known]
     found.silent = (silence(kept, first[there])[0], silence(kept, second[there])[0])
     found.correlated = len(taus)
     found.kendall, found.spearman = (float(np.mean(one)) if one else math.nan for one in (taus, rhos))

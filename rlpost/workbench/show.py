@@ -100,8 +100,13 @@ def latency_rows(side: Side) -> list[list[Any]]:
         one = asked.latency()
         if one["calls"] and name not in side.scores.taken:
             times = [1000 * float(one[key] or 0.0) for key in ("first", "p50", "p99", "total", "per_completion")]
-            rows.append([name, str(one["calls"]), number(one["per_call"], 1), *(number(ms, 2) for ms in times)])
+            rows.append([name, str(one["calls"]), number(one["per_call"], 1), *map(_ms, times)])
     return rows
+
+
+def _ms(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def agreement_rows(found: Test) -> list[list[Any]]:
