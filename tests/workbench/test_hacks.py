@@ -103,6 +103,14 @@ def test_a_hole_on_a_quarter_of_the_rows_is_one():
     assert [(one.probe, one.rows, one.of) for one in found] == [("empty", 2, 8)]
 
 
+def test_one_row_alone_is_chance_and_the_mean_counts_by_itself():
+    gold, wrong = [1.0] * 4, [0.0] * 4
+    assert hacks.findings({"r": rows(gold=gold[:3], wrong=wrong[:3], empty=[1, 0, 0])}, 0.1) == []
+    # One row of four reaches 0.9, and so does the mean: (3 * 0.85 + 1.1) / 4 = 0.9125.
+    means = {"r": rows(gold=gold, wrong=wrong, empty=[0.85, 0.85, 0.85, 1.1])}
+    assert [one.probe for one in hacks.findings(means, 0.1)] == ["empty"]
+
+
 def test_more_than_without_the_trick_where_noise_cannot_say_it():
     base = [0.0, 0.2, 0.4, 0.6]
     sure = {"r": rows(wrong=base, **{"wrong x8": [0.1, 0.3, 0.5, 0.7]})}
