@@ -135,6 +135,43 @@ def plan_(
     raise typer.Exit(exit_code(lambda: plan(command, given, options), f"plan {command}"))
 
 
+@app.command("reward-test", help="Test a reward stack: scores, rank flips, latency, hacks.", context_settings=HELP)
+def reward_test_(
+    overrides: list[str] = typer.Argument(
+        None,
+        metavar="[KEY=VALUE]...",
+        help="Picks and values, as `rlpost grpo` takes them.",
+        autocompletion=complete,
+    ),
+    run: Path = typer.Option(None, "--run", metavar="RUN", help="Score the completions of this run folder."),
+    rows: Path = typer.Option(None, "--rows", metavar="FILE", help="Score the rows of this file: prompt, completion."),
+    against: list[str] = typer.Option(
+        None, "--against", metavar="KEY=VALUE", help="What a second stack has otherwise; may be given several times."
+    ),
+    samples: int = typer.Option(16, "--samples", help="Rows of the dataset to make probes of."),
+    limit: int = typer.Option(None, "--limit", metavar="N", help="Groups of --run or --rows, spread evenly."),
+    worst: int = typer.Option(5, "--worst", metavar="N", help="Rank flips to show."),
+    tolerance: float = typer.Option(
+        0.1, "--tolerance", help="A probe is a hole above gold less this share of gold minus wrong."
+    ),
+    out: Path = typer.Option(None, "--out", metavar="FOLDER", help="Write a page, JSON and the scores there."),
+    fail_on_hack: bool = typer.Option(True, "--fail-on-hack/--no-fail-on-hack", help="Exit 9 where a hole is found."),
+    as_json: bool = typer.Option(False, "--json", help="Print JSON."),
+    config_dir: Path = typer.Option(None, "--config-dir", help="A folder with options and recipes of your own."),
+) -> None:
+    from rlpost.execute import exit_code
+
+    def work() -> None:
+        from rlpost.workbench import command
+
+        options = command.Options(
+            run, rows, tuple(against or ()), samples, limit, tolerance, worst, out, as_json, fail_on_hack
+        )
+        command.run(_searching(list(overrides or []), config_dir), options)
+
+    raise typer.Exit(exit_code(work, "reward-test"))
+
+
 def _searching(given: list[str], folder: Path | None) -> list[str]:
     from rlpost import allow
 

@@ -47,9 +47,9 @@ def quick(arguments: list[str]) -> str | None:
         return f"rlpost {__version__}"
     asks = not arguments or arguments[-1] in ("--help", "-h")
     words = [word for word in arguments if word not in ("--help", "-h")]
-    if not asks or len(words) > 1 or not all(word.isalpha() for word in words):
+    if not asks or len(words) > 1 or not all(word.replace("-", "").isalpha() for word in words):
         return None
-    name = words[0] if words else "_root"  # no command: a word of letters
+    name = words[0] if words else "_root"  # no command: a word of letters and hyphens
     try:
         with open(os.path.join(os.path.dirname(__file__), "help", f"{name}.txt"), encoding="utf-8") as file:
             return file.read().rstrip("\n")
