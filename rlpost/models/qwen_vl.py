@@ -6,6 +6,7 @@ from typing import Literal
 from rlpost.media.sample import FrameSettings
 from rlpost.models.encode import Bundle
 from rlpost.models.load import hub
+from rlpost.models.trusted import Attention
 from rlpost.models.vision import hub_media
 
 
@@ -13,7 +14,7 @@ def qwen_vl(
     *,
     path: str = "Qwen/Qwen2.5-VL-7B-Instruct",
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16",
-    attn_implementation: str | None = None,
+    attn_implementation: Attention | None = None,
     revision: str | None = None,
     chat_template: str | None = None,
     fps: float = 2.0,

@@ -90,7 +90,8 @@ def with_adapter(model: Any, peft: dict[str, Any] | None) -> Any:
         wrapped = library.get_peft_model(model, kind(**{k: v for k, v in peft.items() if k != "_target_"}))
     except ValueError as error:
         raise ModelError(f"peft: {error}") from error
-    head = wrapped.get_base_model().get_output_embeddings()
+    base: Any = wrapped.get_base_model()
+    head = base.get_output_embeddings()
     if head is not None and any("lora" in name for name, _ in head.named_parameters()):
         raise ModelError(
             "peft.target_modules covers the language-model head, whose weight is used directly; leave it out"

@@ -22,6 +22,7 @@ SIGNATURES = {
     "_save_checkpoint": ["self", "model", "trial"],
     "_get_output_dir": ["self", "trial"],
     "_load_rng_state": ["self", "checkpoint"],
+    "_finalize_training": ["self", "trial", "num_train_samples", "start_time"],
 }
 
 
