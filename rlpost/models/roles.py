@@ -41,7 +41,7 @@ def start_from(bundle: Bundle, folder: str | Path | None) -> Bundle:
 def _merged(model: Any, place: Path) -> Any:
     from peft import PeftModel
 
-    safe_adapter(place)
+    safe_adapter(place, "init")
     try:
         return PeftModel.from_pretrained(model, str(place)).merge_and_unload()
     except (OSError, ValueError, RuntimeError, KeyError) as error:

@@ -33,17 +33,21 @@ def known_attention(config: Any, path: str) -> None:
             )
 
 
-def safe_adapter(place: Path) -> None:
-    """Raises ModelError where a folder's adapter is a pickle, or its configuration names a module to import."""
+def safe_adapter(place: Path, key: str = "") -> None:
+    """Raises ModelError where a folder's adapter is a pickle, or its configuration names a module to import.
+
+    `key` is that of the configuration which names the folder, for the message.
+    """
+    named = f"{key}={place}" if key else str(place)
     try:
         settings = json.loads((place / "adapter_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"the adapter_config.json in {place} cannot be read: {error}") from error
-    imports_nothing(settings, str(place))
+        raise ModelError(f"the adapter_config.json in {named} cannot be read: {error}") from error
+    imports_nothing(settings, named)
     if not any(place.glob("adapter_model*.safetensors")):
         there = ", ".join(sorted(file.name for kind in PICKLES for file in place.glob(kind)))
         raise ModelError(
-            f"{place} configures an adapter but holds no adapter_model.safetensors; save it again"
+            f"{named} configures an adapter but holds no adapter_model.safetensors; save it again"
             + (f": {there} is a pickle, which can run code when it is read" if there else "")
         )
 
