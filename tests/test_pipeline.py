@@ -191,11 +191,6 @@ def test_every_fault_is_found_before_anything_runs():
     assert "not 'x=1'" in faults({"stages": [{"name": "f", "run": "sft", "with": "x=1"}]})
 
 
-def test_names_inside_one_cell_are_unknown_outside_of_it():
-    tree = {**MATRIX, "stages": [*MATRIX["stages"], {"name": "last", "run": "eval", "init": "rl"}]}
-    assert "init=rl is no earlier stage" in faults(tree)
-
-
 def test_the_configuration_of_every_stage_is_checked_before_the_first_runs(tmp_path):
     tree = {
         "stages": [

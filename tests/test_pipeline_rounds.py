@@ -226,3 +226,8 @@ def test_keep_needs_a_stage_that_goes_on_from_itself():
     assert "stage rl: keep: [optimizer] has nothing to keep" in faults(tree)
     tree["stages"][1]["times"] = 2
     assert [bool(stage.optimizer) for stage in pipeline.plan(tree)] == [False, False, True]
+
+
+def test_names_inside_one_cell_are_unknown_outside_of_it():
+    tree = {**MATRIX, "stages": [*MATRIX["stages"], {"name": "last", "run": "eval", "init": "rl"}]}
+    assert "init=rl is no earlier stage" in faults(tree)
