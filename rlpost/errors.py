@@ -56,7 +56,7 @@ class SelfCheckError(RlpostError):
 
 
 class GateError(RlpostError):
-    """An evaluation gate was not met (exit 9)."""
+    """An evaluation gate was not met, or a reward stack has a hole (exit 9)."""
 
     exit_code = 9
 
