@@ -38,10 +38,12 @@ def faults(cfg: Config) -> list[str]:
     refused = code_faults(cfg.tree)
     if refused:  # what else is wrong with a configuration that may not run is said when it may
         return refused
-    shapeless = _shape_faults(cfg)
-    if shapeless:
-        return shapeless
     axes = [axis for axis in catalogue.command_axes(cfg.command) if axis not in ("recipe", "debug")]
+    shapeless = _shape_faults(cfg)
+    for axis in axes:
+        shapeless += [] if isinstance(cfg.tree.get(axis), dict | type(None)) else _axis_faults(cfg, axis)
+    if shapeless:  # what else is wrong cannot be told of such a tree
+        return shapeless
     found = _unknown_keys(cfg, axes)
     for axis in axes:
         found += _axis_faults(cfg, axis)
@@ -66,8 +68,9 @@ def _shape_faults(cfg: Config) -> list[str]:
     """Sections of the command's own YAML, and free ones, that a recipe or an override replaced by something else."""
     own = catalogue.read_yaml(catalogue.recipes_dir() / f"{cfg.command}.yaml")
     sections = {*FREE, *(key for key, value in own.items() if isinstance(value, dict))}
+    with_keys = {key: f" with {', '.join(own[key])}" if own.get(key) else "" for key in sections}
     return [
-        f"{key} must be a mapping, not {cfg.tree[key]!r}"
+        f"{key} must be a mapping{with_keys[key]}, not {cfg.tree[key]!r}"
         for key in sorted(sections)
         if key in cfg.tree and not isinstance(cfg.tree[key], dict)
     ]
@@ -80,14 +83,16 @@ def _named(fault: str, found: list[str]) -> bool:
 
 
 def _unknown_keys(cfg: Config, axes: list[str]) -> list[str]:
-    legal = [*axes, *(key for key in cfg.schema if key not in axes), "schedules", "models", "recipe", "debug"]
+    own = catalogue.read_yaml(catalogue.recipes_dir() / f"{cfg.command}.yaml")  # a recipe adds no keys to it
+    schema = {**cfg.schema, **own}
+    legal = [*axes, *(key for key in own if key not in (*axes, "defaults")), "schedules", "models", "recipe", "debug"]
     found = []
     for key, value in cfg.tree.items():
-        if key not in legal or (key not in cfg.schema and key not in axes and key not in FREE):
+        if key not in legal or (key not in own and key not in axes and key not in FREE):
             hint = near(key, legal) or f"; the keys are {', '.join(dict.fromkeys(legal))}"
             found.append(f"unknown key {key!r}{hint}")
-        elif key not in axes and key not in FREE and cfg.schema.get(key) and isinstance(cfg.schema[key], dict):
-            found += _plain_keys(key, value, cfg.schema[key])
+        elif key not in axes and key not in FREE and schema.get(key) and isinstance(schema[key], dict):
+            found += _plain_keys(key, value, schema[key])
     for key, annotation in TYPES.items():
         node: Any = cfg.tree
         for part in key.split("."):
@@ -101,8 +106,10 @@ def _unknown_keys(cfg: Config, axes: list[str]) -> list[str]:
 def _plain_keys(path: str, node: Any, schema: dict[str, Any]) -> list[str]:
     """Keys of a node without a function: those its YAML has."""
     if not isinstance(node, dict):
-        return [f"{path} must be a mapping with {', '.join(schema) or 'no keys'}, not {node!r}"]
+        keys = ", ".join(schema) if isinstance(schema, dict) else ""
+        return [f"{path} must be a mapping with {keys or 'the keys of an option'}, not {node!r}"]
     found = []
+    schema = schema if isinstance(schema, dict) else {}
     for key, value in node.items():
         if key not in schema:
             found.append(f"unknown key '{path}.{key}'{near(key, schema) or '; it has ' + ', '.join(schema)}")

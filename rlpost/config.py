@@ -121,9 +121,13 @@ def search_roots(overrides: Sequence[str]) -> list[Path]:
     roots = [catalogue.recipes_dir()]
     for text in overrides:
         if text.lstrip("+").startswith("hydra.searchpath="):
-            places: Any = OverridesParser.create().parse_override(text).value()
-            for place in places or []:
-                roots.append(_folder(str(place)))
+            try:
+                places: Any = OverridesParser.create().parse_override(text).value() or []
+            except (HydraException, ValueError):
+                places = None
+            if not isinstance(places, list):
+                raise ConfigError(f"cannot read {text[:200]!r}; write hydra.searchpath=['file:///absolute/folder']")
+            roots += [_folder(str(place)) for place in places]
     return roots
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.fuzz.broken import cases
 from tests.fuzz.test_broken import fault, lay
 
-LIMIT_S = 3.0
+LIMIT_S, PATIENCE_S = 3.0, 60
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -31,11 +31,16 @@ def main(count: int = 500, seed: int = 5) -> int:
             words = [word.replace("\x00", "\\x00") for word in case.words]  # no process can be given a zero byte
             before, began = _processor(), time.monotonic()
             line = [sys.executable, "-m", "rlpost", *words]
-            done = subprocess.run(line, cwd=place, env=environment, capture_output=True, timeout=60, check=False)
+            try:
+                done = subprocess.run(
+                    line, cwd=place, env=environment, capture_output=True, timeout=PATIENCE_S, check=False
+                )
+                why = fault(done.returncode, done.stderr.decode(errors="replace"), case)
+                codes[done.returncode] += 1
+            except subprocess.TimeoutExpired:
+                why = f"no answer in {PATIENCE_S} s"
             took, used = time.monotonic() - began, _processor() - before
-            why = fault(done.returncode, done.stderr.decode(errors="replace"), case)
             why = "a file was run" if Path(place, "ran").exists() else why
-        codes[done.returncode] += 1
         kinds.setdefault(case.kind, []).append(took)
         busy = max(busy, used)
         if why:

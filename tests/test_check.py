@@ -257,7 +257,7 @@ def test_check_imports_nothing_heavy():
         ("kernels.prefix=maybe", "kernels.prefix: must be one of 'auto', 'on', 'off'"),
         ("kernels.prefix=1", "kernels.prefix"),
         ("kernels=off", "kernels must be a mapping with prefix, completions_at_once"),
-        ("kernels.completions_at_once=0", "choose 1 or more"),
+        ("kernels.completions_at_once=0", "must be at least 1"),
         ("kernels.completions_at_once=two", "kernels.completions_at_once"),
     ],
 )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rlpost.errors import RlpostError
+from rlpost.errors import ConfigError, RlpostError
 from rlpost.run import redact
 
 # A completion cut inside a character decodes to a lone surrogate; its backslash form is a legal JSON escape.
@@ -143,7 +143,7 @@ def read_lines(path: Path) -> list[dict]:
             records.append(json.loads(line))
         except json.JSONDecodeError as fault:
             if number < len(lines):
-                raise RlpostError(
+                raise ConfigError(
                     f"{path} line {number} is not JSON ({fault.msg}): the file was changed by hand."
                 ) from fault
     return records

@@ -28,13 +28,17 @@ _SECRET_VARIABLE = re.compile(
     re.IGNORECASE,
 )
 SHORTEST = 6  # what is shorter, or a number, cannot be told from other text and is known by its key only
-_CREDENTIALS = re.compile(r"[a-z][a-z0-9+.\-]*://(?P<user>[^/\s@?#:]*):(?P<password>[^/\s@?#]+)@", re.IGNORECASE)
-_ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*://)[^/\s@?#]+@", re.IGNORECASE)
+# Each begins where a word begins, or goes back a bounded way: a text of any length is read in linear time.
+_CREDENTIALS = re.compile(
+    r"(?<![a-z0-9+.\-])[a-z][a-z0-9+.\-]*://(?P<user>[^/\s@?#:]*):(?P<password>[^/\s@?#]+)@", re.IGNORECASE
+)
+_ADDRESS = re.compile(r"(?<![a-z0-9+.\-])(?P<scheme>[a-z][a-z0-9+.\-]*://)[^/\s@?#]+@", re.IGNORECASE)
 _QUERY = re.compile(
-    r"(?P<key>[?&](?:[\w\-]*_)?(?:token|secret|password|api_?key|access_?key|signature|sig)=)[^&\s#]+", re.IGNORECASE
+    r"(?P<key>[?&](?:[\w\-]{0,100}_)?(?:token|secret|password|api_?key|access_?key|signature|sig)=)[^&\s#]+",
+    re.IGNORECASE,
 )
 _ASSIGNED = re.compile(
-    r"(?P<key>\b[\w.\-]*?(?:token|secret|password|passwd|api_?key|access_?key|private_?key))(?P<sign>\s*[:=]\s*)"
+    r"(?P<key>\b[\w.\-]{0,100}?(?:token|secret|password|passwd|api_?key|access_?key|private_?key))(?P<sign>\s*[:=]\s*)"
     r"(?P<value>\"[^\"]*\"|'[^']*'|[^\s,}\]&]+)",
     re.IGNORECASE,
 )

@@ -105,7 +105,7 @@ GRAMMAR = (
     "seed=${", "seed=${a:b}", "seed=${oc.env:NO_SUCH_VARIABLE}", "run.name=${run.name}", "ключ=1", "😀=1", "seed=😀",
     "", " ", "seed=1,2", "seed=range(3)", "seed=choice(1,2)", "~", "~nothing", "~objective.nothing", "+", "++",
     "++nothing=1", "seed==1", "reward=[correct,,format]", "reward=[[correct]]", "recipe=[[gspo]]", "recipe=5",
-    "reward=5", "objective=5", "seed.a=1", "seed.a.b=1", "objective.clip_low.x=1", "trainer=5", "trainer={}",
+    "reward=5", "objective=5", "seed.a=1", "seed.a.b=1", "objective.clip_low.x=1", "trainer=5", 
     "model={_target_: 5}", "model._target_=null", "rollout={a: 1}", "reward={correct: 5}", "run=5", "run.dir={a: 1}",
     "watchdog=5", "evaluation=null", "hydra.searchpath=[nowhere]", "hydra.searchpath=5", "hydra.searchpath=[5]",
     "hydra.searchpath=[pkg://os]", "hydra.no=1", "hydra.searchpath=[", "hydra/launcher=nowhere", "launch=no",
