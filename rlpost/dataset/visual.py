@@ -63,7 +63,7 @@ def _media(value: Any, kind: Literal["image", "video"], base: Path | None) -> Me
     """A path, a {path, bytes} pair as `datasets` stores it, or a PIL image."""
     if isinstance(value, str):
         if value.startswith(("http://", "https://")):
-            raise BadRow(f"a {kind} is an address on the network; download it")
+            raise BadRow(f"{kind}: an address on the network; download it")
         path = known(value, base)
         if path is None or not path.is_file():
             raise BadRow(f"a {kind} file does not exist")

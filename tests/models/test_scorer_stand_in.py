@@ -60,7 +60,10 @@ def test_its_verdicts_take_the_form_that_the_prompt_asks_for_last():
 
 def test_roles_are_built_when_asked_for():
     models = Models(
-        {"judge": {"_target_": "rlpost.models.scorer.stand_in.StandIn", "seed": 4}, "bad": {"_target_": "x.y"}}
+        {
+            "judge": {"_target_": "rlpost.models.scorer.stand_in.StandIn", "seed": 4},
+            "bad": {"_target_": "rlpost.nowhere.y"},
+        }
     )
     assert list(models) == ["judge", "bad"] and len(models) == 2 and models.stats() == {}
     assert models["judge"] is models["judge"] and models["judge"].identity == "stand-in:4"
@@ -70,7 +73,7 @@ def test_roles_are_built_when_asked_for():
         models["teacher"]
     with pytest.raises(ConfigError, match=r"models\.judge, but none is configured; set models\.judge"):
         Models()["judge"]
-    with pytest.raises(ConfigError, match="no module 'x'"):
+    with pytest.raises(ConfigError, match=r"no module 'rlpost\.nowhere'"):
         models["bad"]
 
 
