@@ -60,7 +60,7 @@ def common(cfg: "Config") -> list[str]:
 
 def check_stages(stages: Sequence[Stage]) -> None:
     """Compose and check every stage before the first one runs; a number from an earlier stage counts as 1."""
-    from rlpost.checks.places import data_and_models
+    from rlpost.checks.places import data_and_model
     from rlpost.config import check, compose
 
     found, seen = [], set()
@@ -73,7 +73,7 @@ def check_stages(stages: Sequence[Stage]) -> None:
         try:
             cfg = compose(stage.verb, overrides)
             check(cfg)
-            data_and_models(cfg.tree)
+            data_and_model(cfg.tree)
         except ConfigError as fault:
             found += [f"stage {stage.label}: {line}" for line in fault.faults]
     if found:

@@ -13,7 +13,9 @@ MODELS = ("rlpost.models.load.hub", "rlpost.models.scorer.heads.RewardHead", "rl
 
 def require(tree: Mapping[str, Any]) -> None:
     """Raises DataError or ModelError for the first file or folder of a checked configuration that is missing."""
-    data_and_models(tree)
+    data_and_model(tree)
+    for node in (tree.get("models") or {}).values():
+        _model(node)
     place = (tree.get("run") or {}).get("dir")
     if place:
         Path(place).exists()  # raises OSError where it is too long for a name
@@ -24,13 +26,16 @@ def require(tree: Mapping[str, Any]) -> None:
         raise ModelError(f"init={init} holds no weights: it has no config.json; give the model/ folder of a run")
 
 
-def data_and_models(tree: Mapping[str, Any]) -> None:
-    """The same, but for what an earlier stage of a pipeline makes."""
+def data_and_model(tree: Mapping[str, Any]) -> None:
+    """The same of the dataset and the policy's model, which no earlier stage of a pipeline makes."""
     dataset = tree.get("dataset") or {}
     for knob in DATA.get(str(dataset.get("_target_")), ()):
         path = dataset.get(knob)
         if path is not None and not Path(path).expanduser().exists():
             raise DataError(f"the dataset file {path!r} does not exist (dataset.{knob})")
-    for node in [tree.get("model"), *(tree.get("models") or {}).values()]:
-        if isinstance(node, Mapping) and node.get("_target_") in MODELS and node.get("path") is not None:
-            located(str(node["path"]))
+    _model(tree.get("model"))
+
+
+def _model(node: Any) -> None:
+    if isinstance(node, Mapping) and node.get("_target_") in MODELS and node.get("path") is not None:
+        located(str(node["path"]))
