@@ -165,7 +165,7 @@ def test_a_medium_of_a_row_is_a_file_and_never_an_address():
     from rlpost.media.worker import LOCAL
 
     for address in ("http://localhost/a.png", "file:///etc/hostname", "//localhost/a.png", "ftp://localhost/a.png"):
-        with pytest.raises(BadRow, match="does not exist|an address on the network"):
+        with pytest.raises(BadRow, match=r"does not exist|an address on the network"):
             media_of({"image": address}, [], None)
     assert LOCAL == {"protocol_whitelist": "file"}
 
