@@ -165,7 +165,8 @@ def test_a_local_listener_sees_the_images_as_the_policy_does(eyes):
     assert len({round(s, 4) for s in found}) == 3 and all(0 < s < 1 for s in found)
 
 
-def test_images_matter_and_the_cache_tells_them_apart(eyes):
+def test_images_matter_and_the_cache_tells_them_apart(eyes, tmp_path, monkeypatch):
+    monkeypatch.setenv("RLPOST_CACHE", str(tmp_path))  # empty, whatever ran before
     [one] = demonstrated(1)
     scorer = Local(model=lambda: eyes)
     straight = listener([one], {"listener": scorer})
