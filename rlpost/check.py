@@ -4,7 +4,7 @@ from typing import Any
 
 from rlpost import catalogue
 from rlpost.checks.annotation import wrong
-from rlpost.checks.code import code_faults
+from rlpost.checks.code import code_faults, missing_targets
 from rlpost.checks.likelihood import likelihood_faults
 from rlpost.checks.limits import limit_faults
 from rlpost.checks.node import Place, node_faults
@@ -53,7 +53,9 @@ def faults(cfg: Config) -> list[str]:
         found += node_faults(node, Place(f"models.{role}", catalogue.ROLES, cfg.command))
     found += state_faults(cfg.tree, cfg.command) + stage_faults(cfg.tree) + likelihood_faults(cfg.command, cfg.tree)
     found += _role_faults(cfg.tree) + _span_faults(cfg.tree) + _teacher_faults(cfg.tree)
-    if cfg.command == "run":
+    found += missing_targets(cfg.tree)
+    # A pipeline that does not exist leaves the default one, of whose many stages nobody asked anything.
+    if cfg.command == "run" and not any(fault.startswith("unknown pipeline") for fault in cfg.faults):
         from rlpost.pipeline import faults as pipeline_faults
 
         found += pipeline_faults(cfg)

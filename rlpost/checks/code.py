@@ -25,6 +25,20 @@ def code_faults(tree: Mapping[str, Any]) -> list[str]:
     return found + _node_faults(tree, "")
 
 
+def missing_targets(tree: Mapping[str, Any]) -> list[str]:
+    """Targets that no source defines, also in nodes that only their function looks into, such as parts of a mixture."""
+    found = []
+    for path, target in allow.targets(tree):
+        try:
+            if allow.permits(target):
+                signature(target)
+        except TargetMissing as error:
+            found.append(f"{path}={target}: {error}")
+        except (OSError, SyntaxError):
+            continue  # the check of the node says so
+    return found
+
+
 def _adapter_faults(path: str, target: str) -> list[str]:
     """The kind of adapter is looked up in peft and nowhere else."""
     package, _, name = target.rpartition(".")
