@@ -82,6 +82,7 @@ def run_checked(cfg: Config) -> dict[str, Any]:
     """Run a checked configuration in this process."""
     from rich.console import Console
 
+    from rlpost import ledger
     from rlpost.run.folder import RunFolder
     from rlpost.run.tables import final
     from rlpost.run.watchdog import Watchdog
@@ -89,6 +90,7 @@ def run_checked(cfg: Config) -> dict[str, Any]:
     # TRL still calls transformers by names that it renames.
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing.*", category=FutureWarning)
     _speak()
+    ledger.reset()  # several jobs of a sweep share a process
     again = cfg.tree.get("resume")
     folder = RunFolder.open(again, cfg) if again else RunFolder.create(cfg)
     if again:
