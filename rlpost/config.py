@@ -197,7 +197,7 @@ def _pick(command: str, text: str, override: Override, request: _Request) -> Non
     bad = [name for name in names if name not in legal]
     if value is None:
         text = f"{axis}=[]" if axis == "recipe" or axis in catalogue.MANY else f"~{axis}"
-    for name in bad:
+    for name in dict.fromkeys(bad):
         hint = catalogue.near(name, legal) or f"; there are {', '.join(legal) or 'none'}"
         request.faults.append(f"unknown {axis} {name!r}{hint}")
     if axis == "recipe":
