@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rlpost.errors import ConfigError, Interrupted, RlpostError
-from rlpost.run import files, redact
+from rlpost.run import files, lock, redact
 from rlpost.sweep import sweep_plan
 
 PLUGINS = {
@@ -24,6 +24,9 @@ PLUGINS = {
     "submitit_slurm": "hydra_submitit_launcher",
     "optuna": "hydra_optuna_sweeper",
 }
+
+
+BARE = {"config.yaml", "overrides.txt", "environment.json", "done.json", "ledger.json", "checkpoints", lock.NAME}
 
 
 class JobFailed(RuntimeError):
@@ -144,9 +147,17 @@ def _before(folder: Path, overrides: list[str]) -> dict[str, Any] | None:
             )
         if begun:
             return files.read_json(folder / "done.json") or {}
-    if not (folder / "metrics.jsonl").exists() and (asked.is_file() or begun):
+    if (asked.is_file() or begun) and _bare(folder):
         shutil.rmtree(folder)  # it ended before it had a whole run folder
     return None
+
+
+def _bare(folder: Path) -> bool:
+    """True where a folder holds nothing but what every run writes before it trains: nothing else is taken away."""
+    config = folder / "config.yaml"
+    if config.is_file() and not config.read_text(encoding="utf-8").startswith("# rlpost "):
+        return False
+    return {place.name for place in folder.iterdir()} <= BARE and not any((folder / "checkpoints").glob("*"))
 
 
 def _own(overrides: Iterable[str]) -> list[str]:

@@ -77,7 +77,7 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch):
     assert (killed / "model").is_dir() and (killed / "done.json").is_file()
     young = tmp_path / "2"
     young.mkdir()
-    (young / "config.yaml").write_text("a: 1\n")
+    (young / "config.yaml").write_text("# rlpost grpo: every value\na: 1\n")
     asked = []
     monkeypatch.setattr("rlpost.execute.execute", lambda command, given: asked.append(given) or {"objective": 1.0})
     assert multirun.run_job("grpo", words, done) == objective and asked == []
@@ -85,6 +85,13 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path, monkeypatch):
     with pytest.raises(multirun.JobFailed, match=r"holds a job with other values .*hydra.sweep.dir"):
         multirun.run_job("grpo", ["seed=2", *TINY], done)
     assert len(asked) == 1
+    for number, (name, text) in enumerate([("config.yaml", "mine: 1\n"), ("notes.txt", "mine")], start=3):
+        other = tmp_path / str(number)
+        other.mkdir()
+        (other / "overrides.txt").write_text("".join(f"{word}\n" for word in words))
+        (other / name).write_text(text)
+        multirun._before(other, words)
+        assert (other / name).read_text() == text, "a file that no run wrote is not taken away"
 
 
 @pytest.mark.slow
