@@ -121,10 +121,9 @@ def _second_model(role: str, source: Source, root: Path, overrides: Sequence[str
 
 def run_stage(verb: str, overrides: list[str], folder: Path) -> dict[str, Any]:
     """The ordinary runner: compose, check and run a verb in its own run folder, continuing what a checkpoint holds."""
-    from rlpost import execute, ledger
+    from rlpost import execute
     from rlpost.config import check, compose
 
-    ledger.reset()
     cfg = compose(verb, [*debugged(verb, overrides), _setting("resume" if _resumable(folder) else "run.dir", folder)])
     check(cfg)
     return execute.run_checked(cfg)
