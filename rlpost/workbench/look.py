@@ -205,8 +205,7 @@ def _note(found: Test, cfg: Config, marker: Marker) -> None:
         found.notes.append(f"shaping ({', '.join(shaping)}) acts on scores behind the stack and is not applied here")
     if marker.failed and any(side.scores.spans for side in found.sides):
         found.notes.append(
-            "the rollout asks the model more than once, so it cannot mark spans in given texts: a reward of spans "
-            "saw each text as one"
+            f"the rollout cannot mark spans in given texts ({marker.failed}): a reward of spans saw each text as one"
         )
     if found.form == "not known":
         found.notes.append(

@@ -133,7 +133,7 @@ class Marker:
         self.plain = str(node.get("_target_")) == "rlpost.rollout.sample.sample"
         self.collect = None if self.plain else build(dict(node))
         self.encoder = _Unread(encoder.tokenizer, None, encoder.stop_ids, encoder.template_kwargs)
-        self.sampling, self.failed = sampling, False
+        self.sampling, self.failed = sampling, ""
 
     def rows(self, texts: Sequence[Text]) -> list[Rollout]:
         """The rollouts of texts, in order, whole groups."""
@@ -152,7 +152,7 @@ class Marker:
 
         def engine(prompts: Sequence[Prompt], n: int, _: Sampling) -> list[Completion]:
             if not given or len(prompts) * n != len(group):
-                raise NotPlain
+                raise NotPlain("it asks the model more than once")
             found = list(given)
             given.clear()
             return found
@@ -160,11 +160,11 @@ class Marker:
         context = Context(engine, self.encoder, RewardStack({}), self.sampling, len(group), random.Random(0))
         try:
             made = self.collect([group[0].task], context) if self.collect else []
-        except Exception:  # any option's function may need what only a model writes
-            self.failed = True
+        except Exception as error:  # any option's function may need what only a model writes
+            self.failed = " ".join(str(error).split()) or type(error).__name__
             return
         if [row.tokens for row in made] != [row.tokens for row in group]:
-            self.failed = True
+            self.failed = "it gives other completions than the given ones"
             return
         for row, marked in zip(group, made, strict=True):
             row.span = list(marked.span)
