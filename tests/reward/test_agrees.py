@@ -11,6 +11,7 @@ from rlpost.models.scorer.stand_in import StandIn
 from rlpost.reward.agrees import ASK, reasoning_agrees
 from rlpost.reward.judge import fence_of
 from tests.reward.rows import rollout
+from tests.reward.test_judge import Judge
 
 
 @pytest.fixture(autouse=True)
@@ -18,18 +19,6 @@ def fresh():
     ledger.reset()
     yield
     ledger.reset()
-
-
-class Judge(StandIn):
-    """Replies with what `reply(prompt)` makes of the prompt."""
-
-    def __init__(self, reply):
-        super().__init__()
-        self.reply, self.prompts = reply, []
-
-    def judge(self, prompts, *, max_tokens=512, temperature=0.0, seed=0):
-        self.prompts += prompts
-        return [self.reply(prompt) for prompt in prompts]
 
 
 def says(thought, answer="1"):
