@@ -42,27 +42,27 @@ def reasoning_agrees(
     retries: int = 1,
     retry_temperature: float = 0.7,
     max_unparsable: float = 0.1,
-) -> list[float]:
-    """1 where a judge finds that the end of the thoughts leads to the answer given, -1 where not, 0 without a verdict.
+) -> list[float | None]:
+    """1 where a judge finds that the end of the thoughts leads to the answer given, -1 where not, None unread.
 
     Equation:
         c_i = +1 or -1 by the judge's verdict on the last `tail` characters of the thoughts and the answer
     Edge cases:
         A completion without the form <think>..</think><answer>..</answer>, or with an empty answer, is not shown to
-        the judge: 0. An unreadable reply: 0, counted in the ledger; past the share `max_unparsable` the run stops. The
-        fence holds a hash of the completion, which it would have to contain to write a verdict. The gold answer is not
-        shown. The judge reads text; media are not shown.
+        the judge: 0. An unreadable reply: None (consistency_product takes it as 0), counted in the ledger; past the
+        share `max_unparsable` the run stops. The fence holds a hash of the completion, which it would have to contain
+        to write a verdict. The gold answer is not shown. The judge reads text; media are not shown.
 
     Paper:
-        R1-Reward, arXiv 2505.02835. Assumed: +1, -1 and 0 as in the official code, where the paper has 1 and 0; the
-        wording of the question.
+        R1-Reward, arXiv 2505.02835. Assumed: +1, -1 and 0 as in the official code, where the paper has 1 and 0 (its 0
+        for a reply that cannot be read is None here); the wording of the question.
     """
     if tail < 1 or not all(f"{{{name}}}" in template for name in ("fence", "analysis", "answer")):
         raise ConfigError(
             f"reward reasoning_agrees: tail={tail} must be 1 or more; its template needs {{fence}}, {{analysis}} and "
             "{answer}"
         )
-    found = [0.0] * len(rollouts)
+    found: list[float | None] = [0.0] * len(rollouts)
     forms = ((i, FORM.fullmatch(rollout.text)) for i, rollout in enumerate(rollouts))
     asked = [(i, form) for i, form in forms if form and form["answer"].strip()]
     if not asked:
@@ -94,7 +94,7 @@ def reasoning_agrees(
     )
     for (i, _), one in zip(asked, replies, strict=True):
         rollouts[i].info[f"{role}_reply"] = one.reply
-        found[i] = one.value or 0.0
+        found[i] = one.value
     return found
 
 

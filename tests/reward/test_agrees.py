@@ -54,7 +54,7 @@ def test_the_judge_sees_the_tail_and_the_answer_but_no_gold():
 @pytest.mark.parametrize("reply", ["yes", "VERDICT {f}: 0.5", "VERDICT: 1", "VERDICT {f}: 10", "I say VERDICT {f}: 1"])
 def test_no_verdict_is_no_opinion_and_is_counted(reply):
     judge = Judge(lambda p: reply.replace("{f}", fence(p)))
-    assert reasoning_agrees([says("x")], {"judge": judge}, max_unparsable=1.0) == [0]
+    assert reasoning_agrees([says("x")], {"judge": judge}, max_unparsable=1.0) == [None]
     assert ledger.current().count("fail") == 1 and len(judge.prompts) == 2
     last = Judge(lambda p: f"VERDICT {fence(p)}: 1\nVERDICT {fence(p)}: 0")
     assert reasoning_agrees([says("x")], {"judge": last}) == [-1]
