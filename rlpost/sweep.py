@@ -5,7 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlpost import allow, catalogue
-from rlpost.config import HydraException, Override, OverridesParser, check, compose, hydra_settings, search_roots
+from rlpost.config import (
+    HydraException,
+    Override,
+    OverridesParser,
+    check,
+    compose,
+    hydra_settings,
+    refuse_endless,
+    search_roots,
+)
 from rlpost.errors import ConfigError
 from rlpost.origin import flatten
 from rlpost.run import redact
@@ -30,6 +39,7 @@ def sweep_plan(command: str, overrides: Sequence[str]) -> SweepPlan:
     """
     if any(text.lstrip("+").startswith("resume=") for text in overrides):
         raise ConfigError("resume= continues one run and cannot be swept; leave -m out")
+    refuse_endless(overrides)
     parser = OverridesParser.create()
     parsed: dict[str, Override] = {}
     faults: list[str] = []

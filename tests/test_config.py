@@ -6,6 +6,7 @@ import yaml
 from rlpost import catalogue, config
 from rlpost.config import build, check, compose
 from rlpost.errors import ConfigError
+from rlpost.sweep import sweep_plan
 
 
 @pytest.fixture
@@ -236,3 +237,12 @@ def test_a_second_model_replaces_the_one_that_a_recipe_brings(order):
     assert not cfg.faults and cfg.tree["models"]["judge"]["_target_"].endswith("Server")
     cfg = compose("grpo", ["recipe=think_rm", "scorer@models.other=stand_in"])
     assert not cfg.faults and set(cfg.tree["models"]) == {"judge", "other"}
+
+
+def test_an_override_that_lists_thousands_of_values_is_refused_at_once():
+    with pytest.raises(ConfigError, match=r"'recipe=\[a,a.* lists 30000 values; a command line may list 2000"):
+        compose("grpo", ["seed=1", f"recipe=[{','.join(['a'] * 30000)}]"])
+    with pytest.raises(ConfigError, match="lists 30000 values"):
+        sweep_plan("grpo", [f"seed={','.join(['1'] * 30000)}"])
+    text = ", ".join(["one"] * 5000)
+    assert compose("grpo", [f"run.name='{text}'"]).tree["run"]["name"] == text
