@@ -5,6 +5,7 @@ import importlib
 import json
 import logging
 import os
+import pickle
 import sys
 import traceback
 import warnings
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from rlpost import allow, config, launch
 from rlpost.checks import places
 from rlpost.config import COMMAND_LINE, Config
-from rlpost.errors import ConfigError, Interrupted, OutOfMemory, RlpostError
+from rlpost.errors import ConfigError, Interrupted, ModelError, OutOfMemory, RlpostError
 from rlpost.run import redact
 
 if TYPE_CHECKING:
@@ -160,6 +161,11 @@ def readable(error: BaseException, cfg: Config, folder: "RunFolder") -> BaseExce
         return error
     if isinstance(error, KeyboardInterrupt):
         return Interrupted(f"interrupted; continue with: rlpost {cfg.command} resume={folder.path}{allow.again()}")
+    if isinstance(error, pickle.UnpicklingError):
+        return ModelError(
+            f"a file of the newest checkpoint in {folder.path} holds more than numbers and was not read, since that can "
+            "run code; remove that checkpoint, and resume= goes on from the one before"
+        )
     named = getattr(error, "filename", None)
     told = files.unwritable(error, str(named or f"a file in {folder.path}"), folder.safe)
     if told is not None and (named is None or told.why == files.FULL or folder.path in Path(str(named)).parents):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 
-from rlpost import spans
+from rlpost import ledger, spans
 from rlpost.errors import RewardError, RlpostError
 from rlpost.fields import reads
 from rlpost.lift import group_rows, is_pairwise
@@ -153,7 +153,17 @@ def _run(name: str, reward: Reward, rollouts: Sequence[Rollout], extra: Mapping[
         raise
     except Exception as error:
         culprit = _culprit(reward, rollouts, known)
+        ledger.current().fail(f"reward '{name}' raised {type(error).__name__}", culprit)
         raise RewardError(f"reward '{name}' raised {type(error).__name__}: {error} on {culprit}") from error
+    try:
+        return _usable(name, reward, rollouts, scores)
+    except RewardError as error:
+        ledger.current().fail(f"reward '{name}' returned what is no score", str(error))
+        raise
+
+
+def _usable(name: str, reward: Reward, rollouts: Sequence[Rollout], scores: list[Any]) -> list[Any]:
+    """The scores in the form that the stack holds them. Raises RewardError where there is no such form."""
     if len(scores) != len(rollouts):
         raise RewardError(
             f"reward '{name}' returned {len(scores)} scores for {len(rollouts)} rollouts; one each is needed, "

@@ -94,7 +94,7 @@ def _prepare() -> None:
         os.environ[name] = "1"
     from rlpost.cli import ENVIRONMENT
 
-    os.environ.update({"HF_HUB_OFFLINE": "1", **ENVIRONMENT})
+    os.environ.update({"HF_HUB_OFFLINE": "1", "RLPOST_ALLOW_TARGETS": "scripts", **ENVIRONMENT})
     import warnings
 
     warnings.filterwarnings("ignore", category=FutureWarning)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlpost import ledger
 from rlpost.errors import ConfigError, RewardError
 from rlpost.lift import group_rows, pairwise
 from rlpost.rows import scored as rows_of
@@ -151,9 +152,13 @@ BROKEN = [
 
 @pytest.mark.parametrize(("reward", "said"), BROKEN)
 def test_a_broken_reward_is_named_with_its_sample(reward, said):
+    ledger.reset()
     with pytest.raises(RewardError, match=said) as caught:
         stack(fine=length, bad=reward).score(rows())
     assert caught.value.exit_code == 5
+    (entry,) = ledger.current().rows()
+    assert entry["kind"] == "fail" and entry["count"] == 1 and entry["cause"].startswith("reward 'bad' r")
+    ledger.reset()
 
 
 @pytest.mark.parametrize("kind", [RewardError, ConfigError])

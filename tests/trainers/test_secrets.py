@@ -13,6 +13,7 @@ from rlpost.errors import ConfigError, RewardError
 from rlpost.models.scorer.wire import Wire
 from rlpost.run import files, redact
 from rlpost.sweep import sweep_plan
+from tests import forked
 
 HERE = "tests.trainers.test_secrets"
 PLANTED = {
@@ -34,6 +35,11 @@ def leaky(completions, api_key, url, broken=False, log_extra=None, **columns):
     if broken:
         raise ValueError(f"401 for Authorization: Bearer {api_key}: {seen}")
     return [float(i % 2) for i in range(len(completions))]
+
+
+def leaky_by_name(completions, **columns):
+    """The same, for a sweep, which takes secrets from the environment only."""
+    return leaky(completions, os.environ["MY_HUB_TOKEN"], os.environ["DATABASE_URL"], **columns)
 
 
 @pytest.fixture
@@ -87,6 +93,18 @@ def test_nor_where_the_run_fails(overrides, tmp_path, capsys):
     assert leaks(tmp_path / "run") == []
     shown = capsys.readouterr().err
     assert "401 for Authorization" in shown and not any(secret in shown for secret in SECRETS)
+
+
+def test_no_byte_of_the_folder_of_a_sweep_is_a_secret(tmp_path):
+    """Two jobs in a process of their own; one of them fails with the secrets in its message."""
+    line = ["grpo", "-m", "model=tiny", "debug=smoke", "reward=[external]", f"reward.external.path={HERE}.leaky_by_name"]
+    line += ["++reward.external.kwargs.broken=false,true", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    done = forked.run("rlpost", *line, env={**PLANTED, "PASSWORD": "p@ssw0rd-x7"})
+    assert done.returncode == RewardError.exit_code, done.stderr
+    jobs = [json.loads((tmp_path / "sweep" / job / "done.json").read_text())["status"] for job in "01"]
+    assert jobs == ["ok", "error"]
+    assert leaks(tmp_path / "sweep") == []
+    assert not any(secret in done.stderr for secret in SECRETS)
 
 
 def test_a_failed_job_of_a_sweep(overrides, tmp_path):
