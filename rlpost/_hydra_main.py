@@ -1,6 +1,7 @@
 """The process of a sweep: `python -m rlpost._hydra_main <verb> --multirun ...`, with hydra.main's own semantics."""
 
 import sys
+import traceback
 from pathlib import Path
 
 import hydra
@@ -12,10 +13,11 @@ from rlpost import catalogue
 from rlpost.cli import ENVIRONMENT
 from rlpost.errors import RlpostError
 from rlpost.multirun import JobFailed, run_job
+from rlpost.run import redact
 
 
 class Told(CompactHydraException):
-    """A job that failed for a reason that has a sentence: Hydra prints the sentence without a traceback."""
+    """A job that failed: Hydra prints its sentence, or its traceback where there is none, without secrets."""
 
 
 def job(_: DictConfig) -> float | None:
@@ -26,9 +28,8 @@ def job(_: DictConfig) -> float | None:
     try:
         return run_job(str(facts.job.config_name), [*overrides, *paths], Path(facts.runtime.output_dir))
     except JobFailed as error:
-        if isinstance(error.__cause__, RlpostError):
-            raise Told(str(error)) from None
-        raise
+        told = str(error) if isinstance(error.__cause__, RlpostError) else traceback.format_exc()
+        raise Told(redact.values(told)) from None
 
 
 def main() -> None:

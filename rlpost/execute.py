@@ -163,8 +163,8 @@ def readable(error: BaseException, cfg: Config, folder: "RunFolder") -> BaseExce
         return Interrupted(f"interrupted; continue with: rlpost {cfg.command} resume={folder.path}{allow.again()}")
     if isinstance(error, pickle.UnpicklingError):
         return ModelError(
-            f"a file of the newest checkpoint in {folder.path} holds more than numbers and was not read, since that can "
-            "run code; remove that checkpoint, and resume= goes on from the one before"
+            f"a file of the newest checkpoint in {folder.path} holds more than numbers and was not read, since that "
+            "can run code; remove that checkpoint, and resume= goes on from the one before"
         )
     named = getattr(error, "filename", None)
     told = files.unwritable(error, str(named or f"a file in {folder.path}"), folder.safe)

@@ -3,13 +3,14 @@
 import importlib.util
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from rlpost.likelihood.scoring import teach
-from scripts.bench import goals, gpu, models, record, sharing, table
+from scripts.bench import goals, gpu, models, record, sharing, table, whole
 from scripts.bench.record import Case, Goal, NotMeasured
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -167,3 +168,12 @@ def test_apart_is_relative_to_the_largest_and_knows_missing_names():
     for name in wanted:
         broken = {**wanted, name: torch.full_like(wanted[name], math.nan)}
         assert math.isnan(record.apart(broken, wanted))
+
+
+def test_a_whole_step_can_be_built_with_the_reward_of_the_bench(bench, monkeypatch, tmp_path):
+    """C10's reward is code outside of rlpost, which the bench has to allow."""
+    monkeypatch.setattr(os, "environ", {**os.environ, "RLPOST_ALLOW_TARGETS": ""})
+    bench._prepare()
+    assert os.environ["RLPOST_ALLOW_TARGETS"] == "scripts"
+    trainer = whole.our_trainer(models.llama(), whole.task_of(models.llama()), tmp_path / "ours")
+    assert trainer.optimizer is not None

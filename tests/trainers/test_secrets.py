@@ -97,7 +97,14 @@ def test_nor_where_the_run_fails(overrides, tmp_path, capsys):
 
 def test_no_byte_of_the_folder_of_a_sweep_is_a_secret(tmp_path):
     """Two jobs in a process of their own; one of them fails with the secrets in its message."""
-    line = ["grpo", "-m", "model=tiny", "debug=smoke", "reward=[external]", f"reward.external.path={HERE}.leaky_by_name"]
+    line = [
+        "grpo",
+        "-m",
+        "model=tiny",
+        "debug=smoke",
+        "reward=[external]",
+        f"reward.external.path={HERE}.leaky_by_name",
+    ]
     line += ["++reward.external.kwargs.broken=false,true", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
     done = forked.run("rlpost", *line, env={**PLANTED, "PASSWORD": "p@ssw0rd-x7"})
     assert done.returncode == RewardError.exit_code, done.stderr
