@@ -1,6 +1,7 @@
 """Curves of a run as inline SVG. Colours are CSS variables of the page, so one drawing serves light and dark."""
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -90,9 +91,9 @@ def draw(curves: Sequence[Curve], *, marked: bool = False, smooth_from: int = 20
     """An SVG of several curves over steps: thin raw values, and a running mean on top from `smooth_from` points on."""
     salt = "-".join(curve.name for curve in curves)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9}):
-        figure = Figure(figsize=(4.6, 2.3), layout="constrained")
+        figure = Figure(figsize=(4.6, 2.3))
         figure.patch.set_alpha(0)
-        axes = figure.add_subplot()
+        axes = figure.add_axes(_place(len(curves)))
         axes.patch.set_alpha(0)
         for index, curve in enumerate(curves):
             colour = _SERIES[index % len(_SERIES)]
@@ -109,6 +110,15 @@ def draw(curves: Sequence[Curve], *, marked: bool = False, smooth_from: int = 20
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
     return _inline(stream.getvalue())
+
+
+def _place(curves: int) -> tuple[float, float, float, float]:
+    """Left, bottom, width and height of the axes: room for a legend of three names a row above them.
+
+    Fixed, since matplotlib's layouts draw everything twice, and a report has a dozen charts.
+    """
+    legend = 0.075 * math.ceil(curves / 3) if curves > 1 else 0.0
+    return (0.13, 0.13, 0.85, 0.79 - legend)
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:
