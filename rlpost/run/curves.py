@@ -1,5 +1,6 @@
 """Curves of a run as inline SVG. Colours are CSS variables of the page, so one drawing serves light and dark."""
 
+import functools
 import io
 import math
 import re
@@ -7,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -91,10 +93,8 @@ def draw(curves: Sequence[Curve], *, marked: bool = False, smooth_from: int = 20
     """An SVG of several curves over steps: thin raw values, and a running mean on top from `smooth_from` points on."""
     salt = "-".join(curve.name for curve in curves)
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 9}):
-        figure = Figure(figsize=(4.6, 2.3))
-        figure.patch.set_alpha(0)
-        axes = figure.add_axes(_place(len(curves)))
-        axes.patch.set_alpha(0)
+        figure, axes = _sheet()
+        _wipe(axes, _place(len(curves)))
         for index, curve in enumerate(curves):
             colour = _SERIES[index % len(_SERIES)]
             dash = "-" if index < len(_SERIES) else "--"
@@ -105,7 +105,8 @@ def draw(curves: Sequence[Curve], *, marked: bool = False, smooth_from: int = 20
             if smooth:
                 mean = running_mean(curve.values, max(5, len(curve.values) // 12))
                 axes.plot(curve.steps, mean, dash, color=colour, linewidth=1.8, label=curve.name)
-        _style(axes, legend=len(curves) > 1)
+        if len(curves) > 1:
+            axes.legend(frameon=False, labelcolor=_INK, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
         stream = io.StringIO()
         nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
         FigureCanvasSVG(figure).print_svg(stream, metadata=nothing)
@@ -113,7 +114,7 @@ def draw(curves: Sequence[Curve], *, marked: bool = False, smooth_from: int = 20
 
 
 def _place(curves: int) -> tuple[float, float, float, float]:
-    """Left, bottom, width and height of the axes: room for a legend of three names a row above them.
+    """Left, bottom, width and height of the axes, with room for a legend of three names a row above them.
 
     Fixed, since matplotlib's layouts draw everything twice, and a report has a dozen charts.
     """
@@ -134,7 +135,13 @@ def _named(curves: Sequence[Curve]) -> list[Curve]:
     return [curve._replace(name=re.sub(common, "", curve.name)) for curve in curves]
 
 
-def _style(axes, *, legend: bool) -> None:
+@functools.cache
+def _sheet() -> tuple[Figure, Axes]:
+    """One figure for every chart: to make its ticks costs as much as to draw them."""
+    figure = Figure(figsize=(4.6, 2.3))
+    figure.patch.set_alpha(0)
+    axes = figure.add_axes(_place(1))
+    axes.patch.set_alpha(0)
     axes.grid(axis="y", color=_GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
@@ -145,8 +152,18 @@ def _style(axes, *, legend: bool) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.ticklabel_format(axis="y", scilimits=(-3, 5))
     axes.yaxis.get_offset_text().set_color(_MUTED)
-    if legend:
-        axes.legend(frameon=False, labelcolor=_INK, fontsize=8, ncols=3, loc="lower left", bbox_to_anchor=(0, 1))
+    return figure, axes
+
+
+def _wipe(axes: Axes, place: tuple[float, float, float, float]) -> None:
+    """Take the last chart off the sheet."""
+    for line in list(axes.lines):
+        line.remove()
+    legend = axes.get_legend()
+    if legend is not None:
+        legend.remove()
+    axes.set_position(place)
+    axes.relim()
 
 
 def _inline(svg: str) -> str:

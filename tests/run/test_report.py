@@ -144,3 +144,14 @@ def test_curves_take_numbers_only_and_each_metric_once():
 
 def test_running_mean():
     assert curves.running_mean([1.0, 2.0, 6.0, 10.0], 3) == [1.0, 1.5, 3.0, 6.0]
+
+
+def test_a_chart_does_not_show_what_was_drawn_before_it():
+    few = [curves.Curve("loss", [1, 2, 3], [1e-6, 2e-6, 0])]
+    many = [curves.Curve(f"part_{i}", list(range(50)), [1000.0 * i + j for j in range(50)]) for i in range(4)]
+    first = curves.draw(few)
+    other = curves.draw(many, marked=True)
+    assert curves.draw(few) == first and curves.draw(many, marked=True) == other
+    curves._sheet.cache_clear()
+    assert curves.draw(many, marked=True) == other
+    assert "part_0" in other and "part_0" not in first
