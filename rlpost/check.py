@@ -141,7 +141,9 @@ def _axis_faults(cfg: Config, axis: str) -> list[str]:
 
 
 def _many_faults(cfg: Config, axis: str, node: Any) -> list[str]:
-    if not isinstance(node, dict) or "_target_" in node:
+    if isinstance(node, dict) and "_target_" in node:
+        return [f"{axis} takes several functions by name: an option file begins with `# @package {axis}.<name>`"]
+    if not isinstance(node, dict):
         return [f"{axis} must be a mapping of names to functions; pick options: {axis}=[a,b]"]
     found = [fault for name, one in node.items() for fault in _one_of_many(cfg, axis, name, one)]
     unmet = any(f"unknown {axis} " in fault for fault in cfg.faults)

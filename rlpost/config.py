@@ -175,6 +175,8 @@ def _sort(command: str, overrides: list[str]) -> _Request:
             continue
         if override.key_or_group == allow.KEY:
             request.faults.append(allow.MISPLACED)
+        elif override.key_or_group == "hydra.run.dir":  # Hydra's own folder is never made
+            request.faults.append(f"{text!r} names no folder of rlpost; the folder of a run is run.dir=<folder>")
         elif override.is_hydra_override() or override.key_or_group.startswith(("hydra.", "hydra/")):
             request.hydra.append(text)
         elif override.is_sweep_override():

@@ -36,12 +36,35 @@ def execute(command: str, overrides: list[str]) -> dict[str, Any]:
 
 def prepare(command: str, overrides: list[str]) -> Config:
     """A checked configuration; with `resume=<folder>` that of the folder under the new overrides."""
-    cfg = config.compose(command, resumed(command, allow.typed(overrides)))
+    typed = allow.typed(overrides)
+    cfg = config.compose(command, resumed(command, typed))
     for line in cfg.warnings if config.environment_rank() == 0 else []:
         print(f"note: {line}", file=sys.stderr)
     config.check(cfg)
     places.require(cfg.tree)
+    if cfg.tree.get("resume"):
+        _same_weights(cfg, typed)
     return cfg
+
+
+def _same_weights(cfg: Config, typed: list[str]) -> None:
+    """Raises ConfigError where a run is to go on with other weights or elsewhere: its folder would tell of neither."""
+    folder = Path(cfg.tree["resume"])
+    dirs = [text.partition("=")[2].strip("'\"") for text in typed if text.lstrip("+").startswith("run.dir=")]
+    if dirs and Path(dirs[-1]).absolute() != folder.absolute():
+        raise ConfigError(f"resume={folder} goes on in its own folder; leave run.dir={dirs[-1]} out")
+    try:
+        then = json.loads((folder / "environment.json").read_text(encoding="utf-8")).get("picks") or {}
+    except (OSError, ValueError):
+        return
+    for axis in ("model", "peft"):
+        was, now = then.get(axis), cfg.picks.get(axis)
+        if was and now and was != now:
+            raise ConfigError(
+                f"resume={folder} has trained {axis}={','.join(was)} and cannot go on with {axis}={','.join(now)}: "
+                f"leave {axis} out, or start a new run"
+                + (f" from its weights, init={folder / 'model'}" if (folder / "model").is_dir() else "")
+            )
 
 
 def resumed(command: str, overrides: list[str]) -> list[str]:

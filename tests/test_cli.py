@@ -208,6 +208,21 @@ def test_resume_takes_the_old_overrides_then_the_new(tmp_path, monkeypatch):
         execute.execute("grpo", [f"resume={tmp_path}"])
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [("model=tiny", "has trained model=smollm2"), ("peft=lora", "peft=none"), ("run.dir=y", "own folder")],
+)
+def test_resume_refuses_other_weights_and_leaves_the_folder_as_it_was(words, says, tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "trainer_of", lambda command: works)
+    place = tmp_path / "r"
+    execute.execute("grpo", [f"run.dir={place}", "run.report=false"])
+    before = (place / "overrides.txt").read_text()
+    with pytest.raises(ConfigError, match=says):
+        execute.execute("grpo", [f"resume={place}", words])
+    assert (place / "overrides.txt").read_text() == before
+    execute.execute("grpo", [f"resume={place}", f"run.dir={place}", "model=smollm2"])
+
+
 def test_a_run_folder_that_exists_is_refused(tmp_path):
     (tmp_path / "x").write_text("mine", encoding="utf-8")
     with pytest.raises(ConfigError, match="exists and is not empty"):

@@ -246,3 +246,15 @@ def test_an_override_that_lists_thousands_of_values_is_refused_at_once():
         sweep_plan("grpo", [f"seed={','.join(['1'] * 30000)}"])
     text = ", ".join(["one"] * 5000)
     assert compose("grpo", [f"run.name='{text}'"]).tree["run"]["name"] == text
+
+
+def test_hydras_own_run_folder_is_refused_with_the_key_of_ours():
+    assert any("run.dir=<folder>" in fault for fault in compose("grpo", ["hydra.run.dir=x"]).faults)
+
+
+def test_an_option_without_its_package_is_told_what_to_begin_with(tmp_path):
+    (tmp_path / "reward").mkdir()
+    (tmp_path / "reward" / "mine.yaml").write_text("_target_: rlpost.reward.correct.correct\n", encoding="utf-8")
+    cfg = compose("grpo", [f"hydra.searchpath=['file://{tmp_path}']", "reward=[mine]"])
+    with pytest.raises(ConfigError, match=r"begins with `# @package reward\.<name>`"):
+        check(cfg)

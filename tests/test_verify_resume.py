@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from rlpost.errors import ConfigError, SelfCheckError
-from rlpost.verify_resume import compared, verify
+from rlpost.verify_resume import _moved, compared, verify
 
 
 def folder(place, loss=0.5, weight=1.0, text="7", seconds=2.0):
@@ -71,3 +71,11 @@ def test_a_killed_run_goes_on_as_itself():
     said = []
     found = verify("sft", ["model=tiny", "trainer.per_device_train_batch_size=2"], 1, said.append)
     assert len(said) == 3 and found["files of weights"] == 1 and found["metrics"] > 4
+
+
+def test_a_run_without_any_gradient_proves_little(tmp_path):
+    still, moving = folder(tmp_path / "a"), folder(tmp_path / "b")
+    assert _moved(still)  # it logs no norm
+    for place, norm in ((still, 0.0), (moving, 0.1)):
+        (place / "metrics.jsonl").write_text(json.dumps({"step": 1, "grad_norm": norm}) + "\n")
+    assert not _moved(still) and _moved(moving)

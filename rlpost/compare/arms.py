@@ -1,5 +1,6 @@
 """Arms: runs that differ in nothing but keys such as the seed, and how arms did on the tasks that all runs share."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -80,6 +81,8 @@ def question(runs: Sequence[Run], score: str | None, threshold: float | None, ks
             faults.append(f"--score {score}: {run.path} has {', '.join(sorted(names))}{near(score or '', names)}")
     if any(k < 1 for k in ks):
         faults.append("--k counts completions: it starts at 1")
+    if threshold is not None and not math.isfinite(threshold):
+        faults.append(f"--threshold {threshold}: a completion is right from a score on, so it must be a number")
     if faults:
         raise ConfigError(faults)
     scores = (score,) if score else asked.pop()

@@ -48,7 +48,8 @@ def run(
             _show(checks)
         if failed:
             raise SelfCheckError("; ".join(one.said for one in failed) + f". Nothing was written to {place}")
-    print(f"  sampling  the run drew {card.sampled(found)}; README.md beside the weights has the defaults")
+    if drew := card.sampled(found):  # a reward model draws nothing
+        print(f"  sampling  the run drew {drew}; README.md beside the weights has the defaults")
     print(f"  folder    {place}", flush=True)
     if repo:
         print(f"  pushed    {push.push(place, repo, f'{found.label} of {folder.name}')}", flush=True)

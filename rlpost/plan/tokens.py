@@ -117,7 +117,7 @@ def facts(command: str, tree: Mapping[str, Any], lengths: Lengths, context: int 
     key, limit = limits(command, tree)
     found = lengths.found
     grpo = command == "grpo"
-    room = None if context is None else context - (limit or 0) if grpo else context
+    room = None if context is None else max(0, context - (limit or 0)) if grpo else context
     answers = [n for one in found for n in one.answers]
     rows = {
         "prompt": spread([one.prompt for one in found], room),

@@ -129,7 +129,12 @@ def _accepted(function: Callable[..., Any], given: Mapping[str, Any], path: str)
         columns = ", ".join(name for name in given if name not in OWN)
         raise ValueError(
             f"{path} needs {', '.join(map(repr, missing))}, which is neither a dataset column nor in "
-            f"kwargs; there are {columns}"
+            f"kwargs; there are {', '.join(OWN)}, {columns}"
+            + (
+                "; a function of rollouts is reward.<name>._target_=<module>.<function>"
+                if "rollouts" in missing
+                else ""
+            )
         )
     if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         return dict(given)

@@ -73,7 +73,7 @@ def tree(value: Any, key: str = "") -> Any:
         return HIDDEN
     if isinstance(value, (list, tuple)):
         return [tree(item, key) for item in value]
-    return text(value) if isinstance(value, str) else value
+    return values(text(value)) if isinstance(value, str) else value  # before a writer decides on quotes
 
 
 _learnt: set[str] = set()

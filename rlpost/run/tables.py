@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 
 class Interval(NamedTuple):
@@ -82,7 +83,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> 
         right = bool(cells) and all(_numeric(cell) or _bounds(cell) for cell in cells)
         drawn.add_column(column, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for row in rows:
-        drawn.add_row(*(_escaped(number(cell)) for cell in row))
+        drawn.add_row(*(_plain(number(cell)) for cell in row))
     return drawn
 
 
@@ -122,10 +123,10 @@ def final(
     drawn.add_column(style="dim")
     drawn.add_column(overflow="fold")
     for label, value in final_rows(result, folder, report):
-        drawn.add_row(_escaped(label), _escaped(number(value)))
+        drawn.add_row(_plain(label), _plain(number(value)))
     return drawn
 
 
-def _escaped(text: str) -> str:
-    """rich reads `[...]` as markup; an interval is no markup."""
-    return text.replace("[", "\\[")
+def _plain(text: str) -> Text:
+    """rich reads `[...]` in a string as markup; an interval is no markup, whatever the console was told."""
+    return Text(text)

@@ -131,6 +131,8 @@ def _of_run(run: Path) -> tuple[str, list[str]]:
     verb = (files.read_json(run / "environment.json") or {}).get("verb") or "grpo"
     if verb not in VERBS:
         raise ConfigError(f"--run {run} is a run of `rlpost {verb}`, which scores no completions; there are {VERBS}")
+    if not (run / "overrides.txt").is_file():
+        raise ConfigError(f"--run {run} is no run folder: it has no overrides.txt")
     texts = resumed(verb, [f"resume='{run}'"])
     return verb, [text for text in texts if not text.startswith("resume=")]
 

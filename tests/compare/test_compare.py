@@ -139,6 +139,7 @@ def test_json_and_the_table_hold_the_same_numbers(tmp_path, capsys):
         ({"at": "later"}, "--at later is no measurement"),
         ({"score": "rigth"}, "did you mean 'right'"),
         ({"ks": [0]}, "it starts at 1"),
+        ({"threshold": float("nan")}, "--threshold nan"),
         ({"ks": [3]}, "--k 3 is more than the 2 scored"),
     ],
 )

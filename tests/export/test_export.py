@@ -209,3 +209,9 @@ def test_training_runs_can_be_compared(full, lora):
     assert "peft.r" in {row.key for row in found.configuration}
     assert not [row for row in found.data if row.key.startswith("trained_on")]
     assert found.tokens > 0
+
+
+def test_what_draws_nothing_says_nothing_of_sampling(full, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(command.card, "sampled", lambda found: "")
+    command.run(full, out=tmp_path / "out")
+    assert "sampling" not in capsys.readouterr().out

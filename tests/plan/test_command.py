@@ -83,3 +83,9 @@ def test_a_pipeline_is_planned_stage_by_stage():
     done, found = facts("run", "pipeline=sft_then_grpo", 'pipeline.with=["model=tiny"]')
     assert done.exit_code == 0, done.output
     assert [(stage["stage"], stage["command"]) for stage in found["stages"]] == [("cold_start", "sft"), ("rl", "grpo")]
+
+
+def test_brackets_are_printed_as_they_are_and_no_limit_is_below_zero():
+    done = plan("grpo", "model=tiny", "--samples", "2", "dataset.operators=[+]", "rollout.max_tokens=9000")
+    assert "['+']" in done.stdout and "\\[" not in done.stdout
+    assert "leave no room" in done.stdout and " -" not in done.stdout

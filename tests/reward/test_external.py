@@ -80,3 +80,10 @@ def test_paths(place, monkeypatch):
     monkeypatch.setenv("RLPOST_ALLOW_TARGETS", "nothing")
     with pytest.raises(ConfigError, match="names no function"):
         load("nothing")
+
+
+def test_a_function_of_rollouts_is_told_its_own_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("RLPOST_ALLOW_TARGETS", str(tmp_path / "mine.py"))
+    (tmp_path / "mine.py").write_text("def f(rollouts):\n    return [1.0]\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"there are prompts, .*reward\.<name>\._target_="):
+        trl(ROWS, path=f"{tmp_path / 'mine.py'}:f")

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from rlpost import ledger
-from rlpost.config import Config
+from rlpost.config import Config, compose
 from rlpost.errors import ConfigError, Interrupted, RlpostError
 from rlpost.run.folder import RunFolder, annotated
 
@@ -222,3 +222,11 @@ def test_a_full_disk_is_a_sentence_that_says_what_is_safe(tmp_path, monkeypatch)
     monkeypatch.undo()
     assert (folder.path / "environment.json").read_text() == before
     assert len(folder.metrics()) == 1
+
+
+def test_a_secret_among_the_values_leaves_yaml_that_can_be_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "supersecret123")
+    place = tmp_path / "r"
+    RunFolder.create(compose("grpo", [f"run.dir={place}", "run.name=supersecret123"])).release()
+    told = (place / "config.yaml").read_text(encoding="utf-8")
+    assert yaml.safe_load(told)["run"]["name"] == "***" and "supersecret123" not in told

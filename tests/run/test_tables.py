@@ -95,3 +95,10 @@ def test_a_table_keeps_brackets_and_aligns_numbers():
     text = shown(tables.table("Arms", ["arm", "accuracy"], [["[bold]x", 0.5], ["y", [0.5, 0.4, 0.6]]]))
     assert "[bold]x" in text
     assert "0.500 [0.400, 0.600]" in text
+
+
+def test_brackets_need_no_markup():
+    drawn = tables.table("t", ["a"], [["0.1 [0.0, 0.2]"], ["[bold]x"]])
+    console = Console(record=True, width=80, file=io.StringIO())
+    console.print(drawn, markup=False)
+    assert "\\" not in (text := console.export_text()) and "[bold]x" in text

@@ -152,6 +152,7 @@ def test_rows_of_a_file_under_two_stacks(tmp_path):
     ("words", "code", "sentence"),
     [
         (["--run", "/no/run"], 2, "there is no such folder"),
+        (["--run", "tests"], 2, "--run tests is no run folder"),
         (["--rows", "x", "--run", "y", "--samples", "1"], 2, "2 faults"),
         (["model=tiny", "--rows", "/no/rows.jsonl"], 3, "there is no such file"),
         (["model=tiny", "objectiv=gspo", "--against", "reward=[nothing]"], 2, "2 faults"),
