@@ -111,7 +111,12 @@ for _name, _text in VERBS.items():
     app.command(_name, help=_text, context_settings=HELP)(_verb(_name))
 
 
-@app.command("plan", help="Say what a run would be and need, before any weight is loaded.", context_settings=HELP)
+@app.command(
+    "plan",
+    help="Say what a run would be and need, before any weight is loaded.",
+    epilog="Example: rlpost plan grpo recipe=video_r1 --memory 80",
+    context_settings=HELP,
+)
 def plan_(
     command: str = typer.Argument(..., help="The command to plan: grpo, sft, dpo, reward or run."),
     overrides: list[str] = typer.Argument(
@@ -135,7 +140,12 @@ def plan_(
     raise typer.Exit(exit_code(lambda: plan(command, given, options), f"plan {command}"))
 
 
-@app.command("reward-test", help="Test a reward stack: scores, rank flips, latency, hacks.", context_settings=HELP)
+@app.command(
+    "reward-test",
+    help="Test a reward stack: scores, rank flips, latency, hacks.",
+    epilog="Example: rlpost reward-test 'reward=[correct,format]' --against 'reward=[correct]' --run runs/mine",
+    context_settings=HELP,
+)
 def reward_test_(
     overrides: list[str] = typer.Argument(
         None,
@@ -179,7 +189,12 @@ def _searching(given: list[str], folder: Path | None) -> list[str]:
     return given if folder is None else [*given, f"hydra.searchpath=['file://{folder.expanduser().absolute()}']"]
 
 
-@app.command("recipes", help="List the recipes, or the options of an axis.", context_settings=HELP)
+@app.command(
+    "recipes",
+    help="List the recipes, or the options of an axis.",
+    epilog="Example: rlpost recipes video; rlpost recipes --axis objective",
+    context_settings=HELP,
+)
 def recipes(
     text: str = typer.Argument(None, help="Show only what contains this text."),
     axis: str = typer.Option(None, "--axis", help="List the options of this axis, such as objective."),
@@ -192,7 +207,12 @@ def recipes(
     raise typer.Exit(exit_code(lambda: print(explain.listing(axis, text, as_json, config_dir), end=""), "recipes"))
 
 
-@app.command("explain", help="Explain a recipe or an option: equations, knobs, what it reads.", context_settings=HELP)
+@app.command(
+    "explain",
+    help="Explain a recipe or an option: equations, knobs, what it reads.",
+    epilog="Example: rlpost explain gspo",
+    context_settings=HELP,
+)
 def explain_(
     name: str = typer.Argument(..., help="A recipe or an option: gspo, objective=gspo, recipe=dapo."),
     as_json: bool = typer.Option(False, "--json", help="Print JSON."),
@@ -217,7 +237,12 @@ def _report(folder: Path) -> None:
     print(RunFolder.open(folder).report())
 
 
-@app.command("compare", help="Compare runs: paired intervals, what differs, curves over tokens.", context_settings=HELP)
+@app.command(
+    "compare",
+    help="Compare runs: paired intervals, what differs, curves over tokens.",
+    epilog="Example: rlpost compare runs/grpo-1 runs/grpo-2 runs/dapo-1 runs/dapo-2 --by seed --k 1,4",
+    context_settings=HELP,
+)
 def compare_(
     runs: list[Path] = typer.Argument(..., metavar="RUN", help="Run folders; the first is the baseline."),
     at: str = typer.Option(None, "--at", metavar="before|after|eval", help="Which measurement of the runs."),
@@ -259,7 +284,12 @@ def _counts(text: str) -> list[int]:
         raise ConfigError(f"--k {text} must be whole numbers, such as --k 1,4") from fault
 
 
-@app.command("export", help="Write a trained model as a transformers folder, and prove it.", context_settings=HELP)
+@app.command(
+    "export",
+    help="Write a trained model as a transformers folder, and prove it.",
+    epilog="Example: rlpost export runs/mine --to merged --verify",
+    context_settings=HELP,
+)
 def export_(
     run: Path = typer.Argument(..., metavar="RUN", help="The folder of a run."),
     to: str = typer.Option(

@@ -117,6 +117,7 @@ def run_checked(cfg: Config) -> dict[str, Any]:
     ledger.reset()  # several jobs of a sweep share a process
     again = cfg.tree.get("resume")
     folder = RunFolder.open(again, cfg) if again else RunFolder.create(cfg)
+    before = folder.settings() if again else {}
     if again:
         folder.save_config(cfg)
     rank = config.environment_rank()
@@ -125,6 +126,8 @@ def run_checked(cfg: Config) -> dict[str, Any]:
             result = trainer_of(cfg.command)(cfg, folder) or {}
     except BaseException as error:
         told = readable(error, cfg, folder)
+        if not folder.logged:  # nothing was continued, so the values that the run has stay its own
+            folder.restore(before)
         folder.done(told)
         _show_ledger(but=str(told))
         folder.release()
@@ -194,6 +197,11 @@ def readable(error: BaseException, cfg: Config, folder: "RunFolder") -> BaseExce
     if told is not None and (named is None or told.why == files.FULL or folder.path in Path(str(named)).parents):
         return told
     text = str(error).lower()
+    if isinstance(error, RuntimeError) and "loading state_dict" in text:
+        return ModelError(
+            f"the newest checkpoint in {folder.path} is of another model than this configuration's; resume it with the "
+            f"values it had ({_short(' '.join(str(error).split()), 300)})"
+        )
     memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     if memory or (isinstance(error, RuntimeError) and any(words in text for words in MEMORY)):
         rows = (cfg.tree.get("trainer") or {}).get("per_device_train_batch_size")

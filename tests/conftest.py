@@ -13,3 +13,8 @@ def pytest_collection_finish() -> None:
     """What is imported stays: a collection of garbage (one at the end of every run that trains) need not look at it."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Or extension modules would report what they hold at the end as leaked."""
+    gc.unfreeze()

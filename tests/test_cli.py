@@ -8,7 +8,7 @@ import yaml
 
 from rlpost import cli, execute, launch
 from rlpost.config import compose
-from rlpost.errors import ConfigError, DataError, Interrupted, OutOfMemory
+from rlpost.errors import ConfigError, DataError, Interrupted, ModelError, OutOfMemory
 from rlpost.run.folder import RunFolder
 from scripts import help_texts
 
@@ -221,6 +221,30 @@ def test_resume_refuses_other_weights_and_leaves_the_folder_as_it_was(words, say
         execute.execute("grpo", [f"resume={place}", words])
     assert (place / "overrides.txt").read_text() == before
     execute.execute("grpo", [f"resume={place}", f"run.dir={place}", "model=smollm2"])
+
+
+def mismatched(cfg, folder):
+    raise RuntimeError("Error(s) in loading state_dict for LlamaForCausalLM: size mismatch for model.norm.weight")
+
+
+def test_a_resume_that_cannot_begin_leaves_the_values_of_the_run(tmp_path, monkeypatch):
+    place = tmp_path / "r"
+    monkeypatch.setattr(execute, "trainer_of", lambda command: works)
+    execute.execute("sft", ["model=tiny", f"run.dir={place}", "run.report=false"])
+    before = {path.name: path.read_text() for path in (place / "config.yaml", place / "overrides.txt")}
+    monkeypatch.setattr(execute, "trainer_of", lambda command: mismatched)
+    with pytest.raises(ModelError, match="is of another model than this configuration's.*size mismatch"):
+        execute.execute("sft", [f"resume={place}", "model.hidden=64"])
+    assert {name: (place / name).read_text() for name in before} == before
+
+    def steps_and_ends(cfg, folder):
+        folder.log({"step": 1, "loss": 0.0})
+        raise RuntimeError("later")
+
+    monkeypatch.setattr(execute, "trainer_of", lambda command: steps_and_ends)
+    with pytest.raises(RuntimeError, match="later"):
+        execute.execute("sft", [f"resume={place}", "trainer.max_steps=9"])
+    assert "trainer.max_steps=9" in (place / "overrides.txt").read_text()
 
 
 def test_a_run_folder_that_exists_is_refused(tmp_path):

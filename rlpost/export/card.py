@@ -68,8 +68,9 @@ def _sampling(source: Source, bundle: Bundle, generation: Mapping[str, Any]) -> 
     default = ", ".join(f"{k} {v}" for k, v in drawn.items())
     says = f"says {default}" if default else "leaves sampling open: transformers decodes greedily, servers differ"
     stops = ", ".join(f"`{bundle.encoder.tokenizer.convert_ids_to_tokens(i)}`" for i in bundle.encoder.stop_ids)
+    drew = sampled(source)
     return (
-        f"The run sampled with {sampled(source) or 'nothing'}. `generation_config.json` {says}. "
+        f"{f'The run sampled with {drew}' if drew else 'The run sampled nothing'}. `generation_config.json` {says}. "
         f"Set them alike where you hold the model against the run's numbers. It stops at {stops}.\n"
     )
 

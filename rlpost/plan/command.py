@@ -35,6 +35,8 @@ def plan(command: str, overrides: list[str], options: Options) -> None:
         )
     if options.samples < 1:
         raise ConfigError(f"--samples {options.samples}: look at 1 task or more")
+    if options.memory_gib is not None and not options.memory_gib > 0:
+        raise ConfigError(f"--memory {options.memory_gib:g}: a GPU has more than 0 GiB")
     if command == "run":
         from rlpost.plan.stages import plan_stages
 

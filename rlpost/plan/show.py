@@ -130,11 +130,18 @@ def _time(facts: Mapping[str, Any], _: bool) -> list[Any]:
     rows = [
         ["seconds per step", f"{facts['mean']:.2f} ± {facts['standard error']:.2f}"],
         ["steps", str(facts["steps"])],
-        ["hours, ± 2 standard errors", f"{facts['hours']:.2f} [{facts['hours low']:.2f}, {facts['hours high']:.2f}]"],
+        _whole(facts),
         ["peak memory, measured", gib(facts["peak"])],
         ["peak memory, estimated", gib(facts["estimated peak"])],
     ]
     return [table("Probe: real steps on the longest samples", ["", ""], rows)]
+
+
+def _whole(facts: Mapping[str, Any]) -> list[str]:
+    """How long the run takes, in hours or, below one, in minutes."""
+    unit, times = ("hours", 1) if facts["hours"] >= 1 else ("minutes", 60)
+    middle, low, high = (f"{times * facts[name]:.2f}" for name in ("hours", "hours low", "hours high"))
+    return [f"{unit}, ± 2 standard errors", f"{middle} [{low}, {high}]"]
 
 
 def _left_out(facts: Sequence[str], _: bool) -> list[Any]:

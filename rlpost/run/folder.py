@@ -27,6 +27,7 @@ class RunFolder:
         self.cfg = cfg
         self.writes = int(os.environ.get("RANK", "0")) == 0
         self._start = time.monotonic()
+        self.logged = 0  # records of this process
         # Saves what is safe where a run hangs, and says what: (place, phase) -> sentences. A trainer sets it.
         self.rescue: Callable[[Path, str], list[str]] | None = None
         self._lock: lock.Lock | None = None
@@ -92,6 +93,17 @@ class RunFolder:
         overrides = "".join(redact.text(override) + "\n" for override in cfg.overrides)
         files.write(self.path / "overrides.txt", overrides)
 
+    def settings(self) -> dict[str, str]:
+        """The texts that `save_config` writes, by the name of the file."""
+        found = [self.path / name for name in ("config.yaml", "overrides.txt")]
+        return {place.name: place.read_text(encoding="utf-8") for place in found if place.is_file()}
+
+    def restore(self, settings: Mapping[str, str]) -> None:
+        """Write back what `settings` gave."""
+        if self.writes:
+            for name, text in settings.items():
+                files.write(self.path / name, text)
+
     def note(self, **facts: Any) -> None:
         """Adds facts to `environment.json`, such as the fingerprint of the data or the number of parameters."""
         if self.writes:
@@ -103,6 +115,7 @@ class RunFolder:
         if self.writes:
             head = {"step": None, "phase": "train", "time": round(time.monotonic() - self._start, 3)}
             files.append_lines(self.path / "metrics.jsonl", [{**head, **record}], self.safe)
+            self.logged += 1
 
     def rollouts(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Appends completions with their scores, rewards and advantages to `rollouts.jsonl`."""

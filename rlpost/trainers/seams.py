@@ -115,8 +115,8 @@ class OwnStep:
 
     def train_or_stop(self, resume: str | None) -> None:
         """Train, or go on from the checkpoint `resume`. Raises Interrupted after Ctrl-C, when a checkpoint is saved."""
-        if resume is not None:
-            self.folder.rewind(checkpoint.step_of(resume))
+        # Also without a checkpoint: a run that was killed before its first one has logged steps that come again.
+        self.folder.rewind(0 if resume is None else checkpoint.step_of(resume))
         self._begun = time.monotonic()
         self._pending = resume
         self.train(resume_from_checkpoint=resume)

@@ -1,5 +1,6 @@
 """`rlpost reward-test`: score texts with a reward stack, hold it against a second one, scan it for hacks."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,11 @@ def verdict(found: "Test", options: Options) -> None:
         for name, asked in side.scores.asked.items():
             for cause in sorted(asked.errors):
                 raise RewardError(f"reward '{name}' would stop a run: {asked.places[cause]}")
+        if len(side.scores.total) and all(map(math.isnan, side.scores.total)):
+            raise RewardError(
+                f"none of {len(side.scores.total)} completions got a score ({side.name} stack): no reward applies to "
+                "them, so nothing was tested; see the rewards' `when` and the columns of the rows"
+            )
     if found.findings and options.fail_on_hack:
         count = len(found.findings)
         raise GateError(

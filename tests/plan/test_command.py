@@ -77,6 +77,7 @@ def test_what_would_stop_the_run_has_its_exit_code(words, code, sentence):
 def test_commands_that_do_not_train_have_no_plan():
     assert plan("eval").exit_code == 2
     assert plan("grpo", "--samples", "0").exit_code == 2
+    assert plan("grpo", "--memory", "0").exit_code == 2
 
 
 def test_a_pipeline_is_planned_stage_by_stage():

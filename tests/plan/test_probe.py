@@ -8,7 +8,7 @@ from rlpost.app import app
 from rlpost.config import compose
 from rlpost.errors import ConfigError
 from rlpost.nodes import build
-from rlpost.plan import probe
+from rlpost.plan import probe, show
 
 
 def test_time_by_hand():
@@ -18,6 +18,12 @@ def test_time_by_hand():
     assert found["mean"] == 2 and found["hours"] == 1
     assert found["standard error"] == pytest.approx(1 / math.sqrt(3))
     assert found["hours high"] - found["hours"] == pytest.approx(2 * 1800 / math.sqrt(3) / 3600)
+
+
+def test_a_time_below_an_hour_is_told_in_minutes():
+    facts = {"hours": 0.05, "hours low": 0.04, "hours high": 0.06}
+    assert show._whole(facts) == ["minutes, ± 2 standard errors", "3.00 [2.40, 3.60]"]
+    assert show._whole({**facts, "hours": 1.0})[0].startswith("hours")
 
 
 def test_steps_that_share_rollouts_are_timed_together():

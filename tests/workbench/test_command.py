@@ -157,6 +157,7 @@ def test_rows_of_a_file_under_two_stacks(tmp_path):
         (["model=tiny", "--rows", "/no/rows.jsonl"], 3, "there is no such file"),
         (["model=tiny", "objectiv=gspo", "--against", "reward=[nothing]"], 2, "2 faults"),
         (["model=tiny", "reward=[]"], 2, "there is no reward"),
+        (["model=tiny", "reward.correct.when={kind: free}", "--samples", "2"], 5, "got a score (first stack)"),
         (["model=tiny", "--limit", "3"], 2, "it is --samples"),
         (["model=tiny", "--tolerance", "1"], 2, "is a share"),
     ],
