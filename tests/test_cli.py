@@ -233,7 +233,7 @@ def test_a_resume_that_cannot_begin_leaves_the_values_of_the_run(tmp_path, monke
     execute.execute("sft", ["model=tiny", f"run.dir={place}", "run.report=false"])
     before = {path.name: path.read_text() for path in (place / "config.yaml", place / "overrides.txt")}
     monkeypatch.setattr(execute, "trainer_of", lambda command: mismatched)
-    with pytest.raises(ModelError, match="is of another model than this configuration's.*size mismatch"):
+    with pytest.raises(ModelError, match=r"is of another model than this configuration's.*size mismatch"):
         execute.execute("sft", [f"resume={place}", "model.hidden=64"])
     assert {name: (place / name).read_text() for name in before} == before
 
