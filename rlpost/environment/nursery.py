@@ -115,9 +115,13 @@ class Child:
         cannot be shown to a policy.
         """
         try:
+            body = pickle.dumps(dict(arguments))
+        except RecursionError as error:
+            raise CallFailed("RecursionError", "the arguments are nested too deeply") from error
+        try:
             if self._pid is None:
                 self._pid = int(self._answer(START_S)["pid"])
-            wire.send(self._connection, {"method": method}, pickle.dumps(dict(arguments)))
+            wire.send(self._connection, {"method": method}, body)
             reply = self._answer(timeout_s)
         except TimeoutError as error:
             self.close()

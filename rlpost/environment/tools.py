@@ -15,6 +15,7 @@ from rlpost.environment.nursery import CallFailed, CallLost, Child, Nursery
 from rlpost.environment.protocol import Observation
 from rlpost.environment.worker import load
 from rlpost.errors import ConfigError, DataError, RewardError
+from rlpost.foreign import whole
 from rlpost.models.encode import Encoder
 from rlpost.types import Stop, Task
 
@@ -159,6 +160,7 @@ def _with(task: Task, told: Any) -> Task:
     """The task with what `reset` returned at the end of its last message."""
     if not isinstance(told, str):
         return task
+    told = whole(told)
     messages = [dict(message) for message in task.prompt]
     content = messages[-1]["content"]
     messages[-1]["content"] = content + told if isinstance(content, str) else [*content, {"type": "text", "text": told}]
