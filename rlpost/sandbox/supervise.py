@@ -127,6 +127,7 @@ def first_process(
         kernel.adopt_orphans()
     kernel.hide_memory()
     kernel.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own handler would let the program end this process
     main = os.fork()
     if main == 0:
         try:

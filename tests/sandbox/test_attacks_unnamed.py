@@ -72,6 +72,16 @@ def test_limits_of_the_first_process(mode):
     assert outcome.ok and outcome.stdout == ""
 
 
+def test_the_first_process_has_no_handler_that_a_signal_could_reach(mode):
+    """Where the kernel keeps no signals inside, a program of the same user may send its first process one."""
+    code = (
+        "try: text = open('/proc/1/status').read()\nexcept OSError: text = 'SigCgt:\\t0'\n"
+        "print(int(next(line for line in text.splitlines() if line.startswith('SigCgt')).split()[1], 16))"
+    )
+    outcome = attack(mode, code)
+    assert outcome.ok and outcome.stdout == "0\n"
+
+
 def left_behind(mode, code, **how):
     """The outcome of a program, and the folders that it leaves; it marks its own, since others run beside it."""
     name = f"mark-{uuid.uuid4()}"
