@@ -126,16 +126,18 @@ class ToolEpisode:
             cause = "a malformed tool call" if call.problem else "a call of a tool that is not there"
             known = f"there is no tool {call.name!r}; the tools are {', '.join(names)}"
             return self._failed(cause, call.problem or known)
+        limit = self.environment.max_characters
         try:
-            value = self.child.call(call.name, call.arguments, timeout_s=self.environment.timeout_s)
+            value = self.child.call(call.name, call.arguments, timeout_s=self.environment.timeout_s, most=limit)
         except CallFailed as error:
             return self._failed(f"the tool {call.name} raised {error.kind}", str(error))
         except CallLost as error:
             self.lost = True
             return self._failed(f"the tool {call.name} {error}", "")
-        text, limit = str(value), self.environment.max_characters
-        if len(text) > limit:
-            cause, lost = f"a result of the tool {call.name} longer than {limit} characters", len(text) - limit
+        text = str(value)
+        lost = self.child.lost + max(0, len(text) - limit)
+        if lost:
+            cause = f"a result of the tool {call.name} longer than {limit} characters"
             with _COUNTING:
                 ledger.current().cut(cause, self.task.id, lost=lost, unit="characters")
         return text[:limit]
