@@ -3,6 +3,8 @@
 import torch
 
 from rlpost.advantage.group import group_zscore
+from rlpost.advantage.total import weighted_sum
+from rlpost.masked import group_count
 from rlpost.spans import Span, last_tokens, suffix_sum
 from rlpost.types import NK, NT, Ids, K, Mask
 
@@ -30,18 +32,21 @@ def prl_process(
         None: the log-ratio is a number of the credit, not a penalty in the loss.
 
     Reduces to:
-        group_zscore for eta -> infinity, and where the policy is the reference.
+        group_zscore for eta -> infinity, and where the policy is the reference, in groups of two rows or more.
 
     Edge cases:
         C_e has what follows the end e, the token e itself included, not the rest of its own span. Tokens in no span
-        take the value of the next end. A row alone in its group, or without a reward, has A = 0 and keeps the penalty.
+        take the value of the next end. A row alone in its group has mean 0 and deviation 1, so that A is its reward.
+        A row without a reward has A = 0 and keeps the penalty.
 
     Paper:
         PRL: Process Reward Learning Improves LLMs' Reasoning Ability and Broadens the Reasoning Boundary,
         arXiv 2601.10201; spans of 256 tokens (rollout=windows) or lines.
         Assumed: every end has a value, also where that is exactly 0, which the official code takes for a gap.
     """
-    a = group_zscore(rewards, weights, group, epsilon=epsilon)
+    r = weighted_sum(rewards, weights)
+    alone = group_count(r, group) == 1
+    a = torch.where(alone & ~torch.isnan(r), r / (1 + epsilon), group_zscore(rewards, weights, group, epsilon=epsilon))
     to_come = suffix_sum(torch.where(mask, old_logp - ref_logp, 0.0))
     left = suffix_sum(mask.long())
     ends = last_tokens(span, mask) | (mask & (left == 1))

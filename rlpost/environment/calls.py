@@ -1,11 +1,11 @@
 """Tool calls in what a model wrote: by the tokenizer's own description of its format, else as plain JSON."""
 
-import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from rlpost import foreign
 from rlpost.errors import ModelError
 from rlpost.models.encode import Encoder
 
@@ -67,13 +67,14 @@ def _by_template(text: str, tools: Sequence[Mapping[str, Any]], encoder: Encoder
         parsed = tokenizer.parse_response(text, prefix="", tools=list(tools))
         given = parsed.get("tool_calls") or []
         return [_checked(call.get("function", call)) for call in given]
-    except (ValueError, TypeError, KeyError, AttributeError):  # what it cannot read is no call in its format
+    # What it cannot read is no call in its format.
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return []
 
 
 def _call(body: str) -> Call:
     try:
-        return _checked(json.loads(body.strip()))
+        return _checked(foreign.parsed(body.strip()))
     except ValueError as error:
         return Call("", problem=f"a tool call must be a JSON object with name and arguments: {error}")
 
@@ -84,7 +85,7 @@ def _checked(given: Any) -> Call:
     arguments = given.get("arguments", given.get("parameters", {}))
     if isinstance(arguments, str):
         try:
-            arguments = json.loads(arguments)
+            arguments = foreign.parsed(arguments)
         except ValueError:
             return Call(given["name"], problem="the arguments of a tool call must be a JSON object")
     if not isinstance(arguments, Mapping):

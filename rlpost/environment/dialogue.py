@@ -11,6 +11,7 @@ from typing import Any
 
 from rlpost.environment.protocol import Message
 from rlpost.errors import ModelError
+from rlpost.foreign import whole
 from rlpost.models.encode import Encoder
 from rlpost.types import Task
 
@@ -49,8 +50,8 @@ class Dialogue:
     def results(self, found: Sequence[tuple[str, str]]) -> list[Message]:
         """The messages that tell what tools returned, from (name, content): one from the user, or one for each."""
         if self.role == "tool":
-            return [{"role": "tool", "name": name, "content": content} for name, content in found]
-        return [{"role": "user", "content": "\n".join(content for _, content in found)}] if found else []
+            return [{"role": "tool", "name": whole(name), "content": whole(content)} for name, content in found]
+        return [{"role": "user", "content": whole("\n".join(content for _, content in found))}] if found else []
 
     def between(self, messages: Sequence[Message]) -> list[int]:
         """The tokens from the end of an utterance's stop token to the beginning of the next utterance.

@@ -1,6 +1,5 @@
 """Look twice: the policy names a region of an image, is shown that region of the original, and answers."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rlpost import foreign
 from rlpost.environment.protocol import Observation
 from rlpost.errors import DataError
 from rlpost.media.sample import smart_resize
@@ -103,7 +103,7 @@ def region(said: str) -> tuple[Box | None, int]:
     """The first box in an utterance, in pixels as the model sees the image, and where its code block ends."""
     for block in BLOCK.finditer(said):
         try:
-            items = json.loads(block.group(1))
+            items = foreign.parsed(block.group(1))
         except ValueError:
             continue
         for item in items if isinstance(items, list) else []:

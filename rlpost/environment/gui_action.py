@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from rlpost import foreign
+
 THINK = re.compile(r"<think>(.*?)</think>", re.DOTALL)
 ACTION = re.compile(r"<action>(.*?)</action>", re.DOTALL)
 POINT = "coordinate"
@@ -25,7 +27,7 @@ def action(said: str) -> dict[str, Any] | None:
     """The action of an utterance, None where it has none that can be read."""
     found = ACTION.search(said)
     try:
-        given = json.loads(found.group(1)) if found else None
+        given = foreign.parsed(found.group(1)) if found else None
     except ValueError:
         return None
     return given if isinstance(given, dict) and isinstance(given.get("action"), str) else None

@@ -107,17 +107,22 @@ class Child:
     def __init__(self, connection: socket.socket):
         self._connection = connection
         self._pid: int | None = None
+        self.lost = 0  # characters of the last value that were cut
 
-    def call(self, method: str, arguments: Mapping[str, Any], *, timeout_s: float) -> Any:
-        """What the method returns, as text, a number or None.
+    def call(self, method: str, arguments: Mapping[str, Any], *, timeout_s: float, most: int | None = None) -> Any:
+        """What the method returns, as text of at most `most` characters, a number or None; `lost` says what was cut.
 
         Raises CallFailed where it raised, CallLost where it had to be killed or died, NurseryError for a value that
         cannot be shown to a policy.
         """
         try:
+            body = pickle.dumps(dict(arguments))
+        except RecursionError as error:
+            raise CallFailed("RecursionError", "the arguments are nested too deeply") from error
+        try:
             if self._pid is None:
                 self._pid = int(self._answer(START_S)["pid"])
-            wire.send(self._connection, {"method": method}, pickle.dumps(dict(arguments)))
+            wire.send(self._connection, {"method": method, "most": most}, body)
             reply = self._answer(timeout_s)
         except TimeoutError as error:
             self.close()
@@ -130,7 +135,9 @@ class Child:
             raise NurseryError(f"{method} {reply['refused']}")
         if "error" in reply:
             raise CallFailed(reply["error"], reply["text"])
-        return reply["value"]
+        value = reply["value"]
+        self.lost = reply["length"] - len(value) if isinstance(value, str) else 0
+        return value
 
     def close(self) -> None:
         """Kill the process and what it started."""

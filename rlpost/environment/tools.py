@@ -15,6 +15,7 @@ from rlpost.environment.nursery import CallFailed, CallLost, Child, Nursery
 from rlpost.environment.protocol import Observation
 from rlpost.environment.worker import load
 from rlpost.errors import ConfigError, DataError, RewardError
+from rlpost.foreign import whole
 from rlpost.models.encode import Encoder
 from rlpost.types import Stop, Task
 
@@ -125,16 +126,18 @@ class ToolEpisode:
             cause = "a malformed tool call" if call.problem else "a call of a tool that is not there"
             known = f"there is no tool {call.name!r}; the tools are {', '.join(names)}"
             return self._failed(cause, call.problem or known)
+        limit = self.environment.max_characters
         try:
-            value = self.child.call(call.name, call.arguments, timeout_s=self.environment.timeout_s)
+            value = self.child.call(call.name, call.arguments, timeout_s=self.environment.timeout_s, most=limit)
         except CallFailed as error:
             return self._failed(f"the tool {call.name} raised {error.kind}", str(error))
         except CallLost as error:
             self.lost = True
             return self._failed(f"the tool {call.name} {error}", "")
-        text, limit = str(value), self.environment.max_characters
-        if len(text) > limit:
-            cause, lost = f"a result of the tool {call.name} longer than {limit} characters", len(text) - limit
+        text = str(value)
+        lost = self.child.lost + max(0, len(text) - limit)
+        if lost:
+            cause = f"a result of the tool {call.name} longer than {limit} characters"
             with _COUNTING:
                 ledger.current().cut(cause, self.task.id, lost=lost, unit="characters")
         return text[:limit]
@@ -159,6 +162,7 @@ def _with(task: Task, told: Any) -> Task:
     """The task with what `reset` returned at the end of its last message."""
     if not isinstance(told, str):
         return task
+    told = whole(told)
     messages = [dict(message) for message in task.prompt]
     content = messages[-1]["content"]
     messages[-1]["content"] = content + told if isinstance(content, str) else [*content, {"type": "text", "text": told}]

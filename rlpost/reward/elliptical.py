@@ -21,14 +21,15 @@ def elliptical(
     role: str = "encoder",
     ridge: float = 0.01,
     width: int | None = 512,
+    leave_one_out: bool = True,
     seed: int = 0,
 ) -> list[float]:
-    """Leave-one-out elliptical bonus: how far a completion's hidden state lies from those of its group (RepExp).
+    """Elliptical bonus: how far a completion's hidden state lies from those of its group (RepExp).
 
     Equation:
         h_i = P (mean over the completion's tokens of the frozen model's last hidden states), centred in the group
         l_i = h_i' (ridge I + sum_j h_j h_j')^-1 h_i, in [0, 1)
-        bonus_i = h_i' (ridge I + sum_{j != i} h_j h_j')^-1 h_i = l_i / (1 - l_i)
+        bonus_i = h_i' (ridge I + sum_{j != i} h_j h_j')^-1 h_i = l_i / (1 - l_i); with leave_one_out false l_i itself
     Edge cases:
         P is a sparse random projection to `width` columns, drawn anew each step, the same on all ranks; there is none
         where width is null or not below the model's own. A row alone in its group, or a group of equal states: 0. The
@@ -38,7 +39,7 @@ def elliptical(
     Paper:
         Representation-Based Exploration for Language Models, arXiv 2510.11686: ridge 0.01, width 512 (32 for MATH and
         GSM8K, 128 for DAPO), weight 0.01.
-        Assumed: no normalisation of the bonus over the batch; a projection of density 1/sqrt(D).
+        Its normalisations over the batch are shaping=bonus_scale. Assumed: a projection of density 1/sqrt(D).
     """
     if ridge <= 0 or (width is not None and width < 1):
         raise ConfigError(f"reward elliptical has ridge={ridge:g} and width={width}; both must be above 0")
@@ -46,7 +47,8 @@ def elliptical(
     states = projected(states, width, seed=seed * 1_000_003 + step)
     bonuses = [0.0] * len(rollouts)
     for rows in group_rows(rollouts).values():
-        for i, bonus in zip(rows, leave_one_out_bonus(states[rows], ridge).tolist(), strict=True):
+        found = leave_one_out_bonus(states[rows], ridge)
+        for i, bonus in zip(rows, (found if leave_one_out else found / (1 + found)).tolist(), strict=True):
             bonuses[i] = bonus
     return bonuses
 

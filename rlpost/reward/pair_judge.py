@@ -110,7 +110,7 @@ def _skew(groups: Sequence[Sequence[int]], difference: Mapping[tuple[int, int], 
 
 
 def _difference(reply: str, fence: str, levels: int) -> float | None:
-    matches = re.findall(rf"^VERDICT {fence}: *(\d+) *$", reply, re.MULTILINE)
+    matches = re.findall(rf"^VERDICT {fence}: *(\d{{1,9}}) *$", reply, re.MULTILINE)
     verdict = int(matches[-1]) if matches else 0
     if not 1 <= verdict <= levels:
         return None

@@ -4,10 +4,12 @@ A tournament is a generator: it yields the pairs of a round and is sent their sc
 are judged together. It returns a number in [0, 1] per player, 1 for the best.
 """
 
+import itertools
+import random
 from collections.abc import Callable, Generator, Sequence
 from typing import Literal
 
-Topology = Literal["anchor", "round_robin", "single_elimination"]
+Topology = Literal["anchor", "round_robin", "single_elimination", "swiss"]
 Pairs = list[tuple[int, int]]
 Scores = Sequence[tuple[float, float]]
 Tournament = Generator[Pairs, Scores, list[float]]
@@ -59,10 +61,62 @@ def single_elimination(players: int) -> Tournament:
     return found
 
 
+def swiss(players: int) -> Tournament:
+    """Rounds between players of like points, ceil(log2 G) of them: at most G / 2 pairs each.
+
+    A win counts 1, a tie a half, a round without an opponent 1, of which everyone has one before anyone has a second.
+    The first round is shuffled, always in the same way. Later ones pair the next player in points with the nearest one
+    that it has not met, where there is one. Ranked by points, then by the points of the opponents; who is equal in both
+    shares the mean of their quantiles.
+    """
+    points, met = [0.0] * players, [set[int]() for _ in range(players)]
+    byes = [0] * players
+    order = random.Random(players).sample(range(players), players)
+    for _ in range(min(players - 1, (players - 1).bit_length())):
+        waiting = sorted(order, key=lambda i: -points[i])
+        if players % 2:
+            free = min(reversed(waiting), key=lambda i: byes[i])
+            waiting.remove(free)
+            points[free] += 1.0
+            byes[free] += 1
+        pairs = _paired(waiting, met)
+        for (i, j), (a, b) in zip(pairs, (yield pairs), strict=True):
+            points[i] += 1.0 if a > b else 0.5 if a == b else 0.0
+            points[j] += 1.0 if b > a else 0.5 if a == b else 0.0
+            met[i].add(j)
+            met[j].add(i)
+    worth = [(points[i], sum(points[j] for j in met[i])) for i in range(players)]
+    return _shared(worth)
+
+
+def _paired(waiting: list[int], met: Sequence[set[int]]) -> Pairs:
+    """The first with the nearest behind it that it has not met, or with the next one where it has met all."""
+    pairs, left = [], list(waiting)
+    while left:
+        first = left.pop(0)
+        other = next((j for j in left if j not in met[first]), left[0])
+        left.remove(other)
+        pairs.append((first, other))
+    return pairs
+
+
+def _shared(worth: Sequence[tuple[float, float]]) -> list[float]:
+    """1 - rank / (G - 1) by descending worth; equal ones share the mean of theirs."""
+    order = sorted(range(len(worth)), key=lambda i: worth[i], reverse=True)
+    found, rank = [0.0] * len(worth), 0
+    for _, equal in itertools.groupby(order, key=lambda i: worth[i]):
+        own = list(equal)
+        for i in own:
+            found[i] = 1.0 - (rank + (len(own) - 1) / 2) / (len(worth) - 1) if len(worth) > 1 else 0.0
+        rank += len(own)
+    return found
+
+
 TOPOLOGIES: dict[str, Callable[[int], Tournament]] = {
     "anchor": anchor,
     "round_robin": round_robin,
     "single_elimination": single_elimination,
+    "swiss": swiss,
 }
 
 

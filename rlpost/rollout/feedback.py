@@ -74,9 +74,9 @@ def rltf(
     for i, row in enumerate(rows):
         row.trajectory = i % ctx.num_generations
     wrong = [row for row, total in zip(rows, ctx.totals(rows, reward=reward), strict=True) if total < threshold]
-    asked = [_asked(row, critic) for row in wrong]
+    questions = [asked(row, critic) for row in wrong]
     how = {"max_tokens": judge_tokens, "temperature": judge_temperature}
-    said = ctx.models[judge].judge(asked, **how) if wrong else []
+    said = ctx.models[judge].judge(questions, **how) if wrong else []
     told = [(row, critique) for row, critique in zip(wrong, said, strict=True) if critique]
     second = ctx.generate(
         [after_attempt(row.task, row.text, f"{critique}\n\n{revise}") for row, critique in told],
@@ -99,7 +99,8 @@ def rltf(
     return rows + found
 
 
-def _asked(row: Rollout, critic: str) -> str:
+def asked(row: Rollout, critic: str) -> str:
+    """What a judge is asked about an attempt."""
     own = {
         "fence": fence_of(row),
         "question": question_of(row),

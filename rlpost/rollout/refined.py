@@ -7,10 +7,12 @@ from typing import Literal
 from rlpost.errors import ConfigError
 from rlpost.rollout.asked import after_attempt, with_remark
 from rlpost.rollout.context import Context
+from rlpost.rollout.feedback import CRITIC, asked
 from rlpost.rollout.start import Start
 from rlpost.types import Rollout, Task
 
 REFINE = "Use this feedback to improve the answer. Write the whole improved answer."
+Critique = Literal["simple_gt", "indicative", "text"]
 EXPLAIN = "The correct answer is {answer}. Explain step by step how to get there."
 
 
@@ -18,11 +20,14 @@ def critique_grpo(
     tasks: Sequence[Task],
     ctx: Context,
     *,
-    critique: Literal["simple_gt", "indicative"] = "simple_gt",
+    critique: Critique = "simple_gt",
     right: str = "The answer is correct.",
     wrong: str = "The answer is not correct.",
     truth: str = "The correct answer is {answer}.",
     refine: str = REFINE,
+    judge: str | None = None,
+    critic: str = CRITIC,
+    judge_tokens: int = 512,
     threshold: float = 1.0,
     reward: str = "",
 ) -> list[Rollout]:
@@ -30,6 +35,7 @@ def critique_grpo(
 
     Equation:
         y_1 .. y_(G-1) ~ pi(. | x);  c_i = right or wrong by r_i >= threshold, for simple_gt followed by truth
+        text: for a wrong y_i what models.<judge> says of it, for a right one as simple_gt
         z_i ~ pi(. | x, y_i, c_i, refine);  y_G = the first z_i with r >= threshold, else the first of the highest r
 
     Gradient:
@@ -41,11 +47,12 @@ def critique_grpo(
     Edge cases:
         r is the reward that `reward` names, the weighted total where it names none. The refinement has the role
         "refinement", so that metrics and curriculum see the policy's own rows. A refinement to which no reward applies
-        comes last. A critique with `truth` of a task without an answer is the judgement alone.
+        comes last. A critique with `truth` of a task without an answer is the judgement alone. An attempt of which the
+        judge says nothing has the critique of simple_gt. The judge sees the answer key, and text only.
 
     Paper:
         Critique-GRPO, arXiv 2506.03106: 7 completions, one refinement kept.
-        Assumed: the wording; critiques that a second model writes are not there. Every completion is refined.
+        Assumed: the wording. Every completion is refined.
     """
     if ctx.num_generations < 2:
         raise ConfigError(
@@ -54,13 +61,11 @@ def critique_grpo(
         )
     n = ctx.num_generations - 1
     rows = ctx.generate(tasks, n)
-    asked = []
-    for row, score in zip(rows, ctx.totals(rows, reward=reward), strict=True):
-        said = right if score >= threshold else wrong
-        if critique == "simple_gt" and row.task.answer is not None:
-            said = f"{said} {_filled(truth, row.task)}"
-        asked.append(after_attempt(row.task, row.text, f"{said} {refine}"))
-    tries = ctx.generate(asked, 1, group=[row.group for row in rows])
+    good = [score >= threshold for score in ctx.totals(rows, reward=reward)]
+    plain = _judged(rows, good, right, wrong, "" if critique == "indicative" else truth)
+    said = _written(rows, good, plain, ctx, judge, critic, judge_tokens) if critique == "text" else plain
+    prompts = [after_attempt(row.task, row.text, f"{one} {refine}") for row, one in zip(rows, said, strict=True)]
+    tries = ctx.generate(prompts, 1, group=[row.group for row in rows])
     totals = ctx.totals(tries, reward=reward)
     for i, task in enumerate(tasks):
         best = _best(totals[i * n : (i + 1) * n], threshold) + i * n
@@ -70,6 +75,38 @@ def critique_grpo(
         row.scores, row.info = dict(found.scores), {"refined": rows[best].text}
         rows.append(row)
     return rows
+
+
+def _judged(rows: Sequence[Rollout], good: Sequence[bool], right: str, wrong: str, truth: str) -> list[str]:
+    """Whether each attempt is right, in words, and what would be where `truth` says so and the task knows."""
+    found = []
+    for row, one in zip(rows, good, strict=True):
+        known = truth and row.task.answer is not None
+        found.append((right if one else wrong) + (f" {_filled(truth, row.task)}" if known else ""))
+    return found
+
+
+def _written(
+    rows: Sequence[Rollout],
+    good: Sequence[bool],
+    plain: Sequence[str],
+    ctx: Context,
+    judge: str | None,
+    critic: str,
+    tokens: int,
+) -> list[str]:
+    """What a second model says of the wrong attempts, and `plain` for the others and where it says nothing."""
+    if judge is None or "{answer}" not in critic or tokens < 1:
+        raise ConfigError(
+            "rollout.critique=text asks a second model: set rollout.judge=judge and, for instance, "
+            "scorer@models.judge=local; critic must hold {answer}, and judge_tokens be 1 or more"
+        )
+    found, wrong = list(plain), [i for i, one in enumerate(good) if not one]
+    questions = [asked(rows[i], critic) for i in wrong]
+    replies = ctx.models[judge].judge(questions, max_tokens=tokens) if wrong else []
+    for i, reply in zip(wrong, replies, strict=True):
+        found[i] = reply or found[i]
+    return found
 
 
 def _best(scores: Sequence[float], threshold: float) -> int:
@@ -114,8 +151,8 @@ def expo(
     if scope == "failed":
         totals = ctx.totals(rows, reward=reward)
         chosen = [i for i in chosen if not any(score >= threshold for score in totals[i * n : (i + 1) * n])]
-    asked = [with_remark(tasks[i], _filled(explain, tasks[i])) for i in chosen]
-    found = ctx.generate(asked, 1, group=[groups[i] for i in chosen])
+    prompts = [with_remark(tasks[i], _filled(explain, tasks[i])) for i in chosen]
+    found = ctx.generate(prompts, 1, group=[groups[i] for i in chosen])
     scores = ctx.totals(found, reward=reward) if filtered else [threshold] * len(found)
     for i, row, score in zip(chosen, found, scores, strict=True):
         if score >= threshold:

@@ -10,11 +10,11 @@ import stat
 from typing import Any
 
 from rlpost.sandbox import kernel, landlock, seccomp
+from rlpost.sandbox.folder import INODES
 
 BOX = "/box"
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
 SLACK = 4  # processes beyond the limit that the kernel lets through, so that the supervisor sees the limit broken
-_INODES = 8192
 _HIGH_USERS = (1 << 24, 1 << 30)
 _CONTAINER_USERS = (61184, 65519)  # systemd's range of users that nobody has
 
@@ -65,7 +65,7 @@ def build_root(reads: list[str], folder_mb: int, user: int) -> None:
     with open("/etc/passwd", "w") as file:
         file.write(f"box:x:{user}:{user}:box:{BOX}:/bin/sh\n")
     os.mkdir(BOX)
-    kernel.mount("tmpfs", BOX, "tmpfs", 6, f"size={folder_mb}m,nr_inodes={_INODES},mode=700")
+    kernel.mount("tmpfs", BOX, "tmpfs", 6, f"size={folder_mb}m,nr_inodes={INODES},mode=700")
     for link in ("/tmp", "/dev/shm"):
         if not os.path.exists(link):  # a path to read may lie below /tmp
             os.symlink(BOX, link)

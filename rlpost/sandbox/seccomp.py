@@ -13,6 +13,7 @@ _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _LOAD, _AND, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _NAMESPACE_FLAGS = 0x7E020000
+_UNIX = 1
 _DATAGRAM, _RAW = 2, 3  # both can be sent to any address, connected or not; AF_UNIX takes raw for datagram
 
 # (x86_64, aarch64); None where the machine has no such call.
@@ -24,13 +25,16 @@ _NEVER = {
     "fsconfig": (431, 431), "fsmount": (432, 432), "fspick": (433, 433), "mount_setattr": (442, 442),
     "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265), "bpf": (321, 280),
     "perf_event_open": (298, 241), "userfaultfd": (323, 282), "keyctl": (250, 219), "add_key": (248, 217),
-    "request_key": (249, 218), "memfd_secret": (447, 447), "shmget": (29, 194), "semget": (64, 190),
-    "msgget": (68, 186), "mq_open": (240, 180), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
+    "request_key": (249, 218), "memfd_secret": (447, 447), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
     "init_module": (175, 105), "finit_module": (313, 273), "delete_module": (176, 106), "reboot": (169, 142),
     "swapon": (167, 224), "swapoff": (168, 225), "acct": (163, 89), "quotactl": (179, 60), "syslog": (103, 116),
     "settimeofday": (164, 170), "clock_settime": (227, 112), "adjtimex": (159, 171), "clock_adjtime": (305, 266),
     "sethostname": (170, 161), "setdomainname": (171, 162), "iopl": (172, None), "ioperm": (173, None),
     "vhangup": (153, 58), "fanotify_init": (300, 262), "migrate_pages": (256, 238), "move_pages": (279, 239),
+    # Shared memory, semaphores and messages of others are found by small numbers, not only by asking for them.
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "semget": (64, 190), "semop": (65, 193),
+    "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
+    "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181),
 }  # fmt: skip
 # Programs that meet "no such call" take another way. clone3 hides its flags in memory, where a filter cannot look;
 # memory files and rings would not count as files.
@@ -99,11 +103,13 @@ def program(*, others_visible: bool, same_user: bool) -> bytes:
     for numbers in _ABSENT.values():
         lines += _refuse(numbers[column], errno.ENOSYS)
     lines += _refuse_if(_CLONE[column], 0, [(_ANY_BIT, _NAMESPACE_FLAGS)])
+    lines += _refuse_unless(_SOCKETPAIR[column], 0, _UNIX)  # TIPC has pairs too, and they reach other machines
     lines += _refuse_if(_SOCKETPAIR[column], 1, [(_EQUAL, _DATAGRAM), (_EQUAL, _RAW)], bits=0xF)
     lines += _refuse_if(_IOCTL[column], 1, [(_EQUAL, command) for command in (*_TERMINAL_IOCTLS, *_OWNER_IOCTLS)])
     if others_visible:
         lines += _refuse_if(_FCNTL[column], 1, [(_EQUAL, command) for command in _OWNER_COMMANDS])
-        lines += _refuse_unless_zero(_PRLIMIT[column], 0)
+    if others_visible or same_user:  # in a process tree of its own the first process has the same user
+        lines += _refuse_unless(_PRLIMIT[column], 0, 0)
     if others_visible and same_user:
         lines += _refuse(_TGKILL[column], errno.EPERM)
     lines.append(_op(_RETURN, _ALLOW))
@@ -127,10 +133,11 @@ def _refuse_if(number: int, argument: int, tests: list[tuple[int, int]], bits: i
     return [_op(_EQUAL, number, 0, len(body)), *body]
 
 
-def _refuse_unless_zero(number: int, argument: int) -> list[bytes]:
+def _refuse_unless(number: int, argument: int, value: int) -> list[bytes]:
+    """EPERM where the low half of an argument is anything but `value`; else the number is loaded again."""
     body = [
         _op(_LOAD, _ARGUMENTS + 8 * argument),
-        _op(_EQUAL, 0, 1, 0),
+        _op(_EQUAL, value, 1, 0),
         _op(_RETURN, _ERRNO | errno.EPERM),
         _op(_LOAD, _NUMBER),
     ]

@@ -5,7 +5,6 @@ import fcntl
 import itertools
 import os
 import select
-import shutil
 import signal
 import socket
 import tempfile
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlpost.sandbox import jail, kernel, wire
+from rlpost.sandbox.folder import remove, too_full
 from rlpost.sandbox.tree import Usage, descendants, end_all, usage
 
 TICK_S = 0.02
@@ -77,7 +77,7 @@ def run(
         _drain(pipes, request["limits"]["output_kb"] << 10)
     finally:
         if not namespaces:
-            _remove(folder)
+            remove(folder)
     return _report(request["limits"], end, pipes, peak, seconds)
 
 
@@ -127,6 +127,7 @@ def first_process(
         kernel.adopt_orphans()
     kernel.hide_memory()
     kernel.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own handler would let the program end this process
     main = os.fork()
     if main == 0:
         try:
@@ -215,7 +216,8 @@ def _watch(
             broken = over(limits, found, now - start)
             if not broken and shared_folder and now >= measure:
                 measure = now + FOLDER_S
-                broken = _too_full(shared_folder, limits["folder_mb"])
+                words = too_full(shared_folder, limits["folder_mb"])
+                broken = End("error", words) if words else None
             if broken:
                 return broken, peak
             look = now + TICK_S
@@ -246,15 +248,6 @@ def over(limits: dict[str, Any], used: Usage, seconds: float) -> End | None:
     if used.tasks > limits["processes"]:
         return End("processes", f"it had more than {limits['processes']} processes and threads")
     return None
-
-
-def _too_full(folder: str, limit_mb: int) -> End | None:
-    size = 0
-    for path, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):
-                size += os.lstat(os.path.join(path, name)).st_blocks * 512
-    return End("error", f"it filled its folder with more than {limit_mb} MB") if size > limit_mb << 20 else None
 
 
 def _feed(handle: int, left: memoryview, event: int) -> memoryview:
@@ -337,13 +330,3 @@ def _label(limits: dict[str, Any], code: int, stderr: bytes, peak_kb: int) -> En
     if last.startswith(b"MemoryError") or peak_kb > 0.9 * (limits["memory_mb"] << 10):
         return End("memory", f"it asked for more than {limits['memory_mb']} MB")
     return End("error", f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
-
-
-def _remove(folder: str) -> None:
-    """Delete the folder of a run, also where the program took away its own permissions."""
-    for path, folders, _ in os.walk(folder):
-        for name in folders:
-            inner = os.path.join(path, name)
-            if not os.path.islink(inner):
-                os.chmod(inner, 0o700)
-    shutil.rmtree(folder)

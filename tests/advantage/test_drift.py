@@ -20,16 +20,17 @@ def credit(rewards=REWARDS, drift=D, **knobs):
 def test_golden():
     """Row 0 ends spans at 1, 3 and 4 (5 does not train): what is to come there is .7, .9 and .6, ends included.
 
-    Row 1 ends at 2 with .2. Row 2 ends its span at 3 with 0 to come, and its last token, in no span, at 4 with -.5.
+    Row 1 ends at 2 with .2. Row 2 is alone, so that it has its reward 1; it ends its
+    span at 3 with 0 to come, and its last token, in no span, at 4 with -.5.
     """
     z = 1 / (2.0**0.5 + 1e-6)  # rewards 2 and 0: deviation sqrt(2), distance to the mean 1
     a, b, c = z - 0.7 / 4, z - 0.9 / 4, z - 0.6 / 4
-    want = [[a, a, b, b, c, 0], [-z - 0.05] * 3 + [0] * 3, [0, 0, 0, 0, 0.125, 0]]
+    want = [[a, a, b, b, c, 0], [-z - 0.05] * 3 + [0] * 3, [1, 0, 1, 1, 1.125, 0]]
     torch.testing.assert_close(credit(eta=4.0), torch.tensor(want), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("case", ["no penalty", "no drift"])
 def test_reduces_to_grpo(case):
     got = credit(eta=float("inf")) if case == "no penalty" else credit(drift=torch.zeros_like(D))
-    z = group_zscore(REWARDS, WEIGHTS, GROUP, epsilon=1e-6)
+    z = group_zscore(REWARDS, WEIGHTS, GROUP, epsilon=1e-6) + torch.tensor([0, 0, 1.0])  # alone: the reward itself
     torch.testing.assert_close(got, torch.where(MASK, z[:, None], 0.0), atol=1e-6, rtol=0)

@@ -50,7 +50,11 @@ def test_text_that_calls_nothing(text):
     assert calls(text, TOOLS, ENCODER) == []
 
 
-@pytest.mark.parametrize("body", ["nonsense", "[1, 2]", '{"arguments": {}}', '{"name": "calculate", "arguments": [1]}',
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize("body", ["nonsense", DEEP, f'{{"name": "calculate", "arguments": "{DEEP}"}}',
+                                  "[1, 2]", '{"arguments": {}}', '{"name": "calculate", "arguments": [1]}',
                                   '{"name": "calculate", "arguments": "1 + 2"}'])  # fmt: skip
 def test_a_marked_call_that_is_none_has_a_problem(body):
     (found,) = calls(f"<tool_call>{body}</tool_call>", TOOLS, ENCODER)
@@ -88,6 +92,15 @@ REFUSES = (
     "<|im_start|>{{ m.role }}:{{ m.content }}<|im_end|>{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant:{% endif %}"
 )
+
+
+def test_half_a_character_becomes_a_question_mark():
+    """JSON may hold half a surrogate pair, which a tool may say again; a tokenizer takes no such text."""
+    for encoder in (ENCODER, qwen()):
+        talk = dialogue(encoder, TOOLS)
+        (message,) = talk.results([("calc\ud83dulate", "no \ud83d here")])
+        assert message["content"] == "no ? here" and message.get("name", "calc?ulate") == "calc?ulate"
+        assert "no ? here" in encoder.tokenizer.decode(talk.between([message]))
 
 
 def test_a_template_that_refuses_results_gets_them_from_the_user():

@@ -65,6 +65,7 @@ def test_the_first_block_that_holds_a_box_counts():
         block(1, 2, 3),
         "[[1, 2, 3, 4]]",
         block(1, 2, 3, 4, label=5),
+        f"```\n{'[' * 100_000}\n```",
     ):
         assert region(bad) == (None, len(bad))
 

@@ -28,6 +28,7 @@ def say(action: str, thought: str = "why") -> str:
     (say('{"action": "type", "text": "pear"}'), TYPE, 0.5),
     (say('{"action": "finish"}'), TYPE, 0.1),
     (say('{"do": "click"}'), CLICK, 0.0), (say("[1]"), CLICK, 0.0), (say("click"), CLICK, 0.0), ("", CLICK, 0.0),
+    (say("[" * 100_000), CLICK, 0.0),
     ('{"action": "click", "coordinate": [15, 25]}', CLICK, 0.0),
 ])  # fmt: skip
 def test_agreement(said, step, wanted):

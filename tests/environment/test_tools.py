@@ -83,6 +83,25 @@ def test_what_fails_becomes_an_observation_and_is_counted(counter, fresh):
     assert {row["kind"] for row in fresh.rows()} == {"fail"}
 
 
+def test_a_long_text_is_cut_where_it_is_made(counter):
+    child = counter.nursery.child()
+    how = {"timeout_s": 5.0, "most": 20}
+    assert child.call("reset", {"start": 1, "prompt": [{"content": "x" * 5000}]}, **how) == " Start at 1, asked x"
+    assert child.lost == 5000
+    assert child.call("add", {"amount": 1}, **how) == "2" and child.lost == 0
+    child.close()
+
+
+def test_arguments_that_cannot_be_handed_over_are_answered(counter, fresh):
+    episode, deep = counter.reset(TASK, ENCODER), 1
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(CallFailed, match="nested too deeply"):
+        episode.child.call("add", {"amount": deep}, timeout_s=5.0)
+    assert said(episode, call("add", amount=1)) == ["4"], "the instance goes on"
+    episode.finish()
+
+
 @pytest.mark.parametrize(("bad", "cause"), [
     (call("hang", seconds=60), "the tool hang did not return within 0.5 s"),
     (call("die"), "the tool die ended its process"),

@@ -1,7 +1,8 @@
 """A small OpenAI-compatible server for tests: real HTTP on localhost in front of a real (tiny) model, with faults.
 
 `faults` is a list of names that the next requests take in turn: a status such as "503", "hang", "drip", "garbage" (no
-JSON), "shape" (JSON of another form) or "cut" (a body that ends early). Every request is noted in `seen`.
+JSON), "deep" (JSON without end), "huge" (a number above all floats), "shape" (JSON of another form) or "cut" (a body
+that ends early). Every request is noted in `seen`.
 """
 
 import json
@@ -78,6 +79,12 @@ class Handler(BaseHTTPRequestHandler):
             return
         if fault == "garbage":
             return self._send(200, b"<html>busy</html>")
+        if fault == "deep":
+            return self._send(200, b"[" * 100_000)
+        if fault == "deep error":
+            return self._send(503, b"[" * 100_000)
+        if fault == "huge":
+            return self._send(200, b'{"data": [{"index": 0, "embedding": [1' + b"0" * 400 + b"]}]}")
         if fault == "shape":
             return self._send(200, b'{"choices": []}')
         if fault:

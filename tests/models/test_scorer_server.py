@@ -14,7 +14,7 @@ import torch
 from rlpost import ledger
 from rlpost.errors import ConfigError, ModelError
 from rlpost.models.scorer.local import Local
-from rlpost.models.scorer.server import Server
+from rlpost.models.scorer.server import Server, _is_number, _reply
 from rlpost.models.scorer.wire import _asked_wait
 from rlpost.models.tiny import text
 from rlpost.types import Task
@@ -106,12 +106,25 @@ def test_what_a_server_does_not_have_is_said(tiny, folder):
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("faults", [["429"], ["500", "503", "502"], ["garbage"], ["shape"], ["cut"], ["408", "cut"]])
+@pytest.mark.parametrize(
+    "faults",
+    [["429"], ["500", "503", "502"], ["garbage"], ["shape"], ["deep"], ["deep error"], ["cut"], ["408", "cut"]],
+)
 def test_passing_faults_are_tried_again(tiny, faults):
     tiny.faults = list(faults)
     scorer = made(tiny)
     assert scorer.judge(["Hi"], max_tokens=8) == expected(["Hi"])
     assert len(tiny.seen) == len(faults) + 1 and scorer.stats()["judge/faults"] == len(faults)
+
+
+def test_numbers_above_all_floats_are_no_answer(tiny):
+    tiny.faults = ["huge"]
+    assert made(tiny).embed(["a"]).norm().item() == pytest.approx(1.0)
+    assert not _is_number(10**400) and not _is_number(float("nan")) and _is_number(-3)
+
+
+def test_half_a_character_becomes_a_question_mark():
+    assert _reply({"choices": [{"message": {"content": "no \ud83d here"}}]}) == "no ? here"
 
 
 @pytest.mark.parametrize("fault", ["hang", "drip"])

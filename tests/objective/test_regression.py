@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rlpost.advantage.group import leave_one_out
+from rlpost.config import compose
 from rlpost.objective.regression import copg, oapl, reg_grpo
 from rlpost.preference.direct import ipo
 
@@ -138,3 +139,11 @@ def test_metrics_say_how_far_the_rows_are():
     gap = copg(*given, REWARD, GROUP, beta=0.4).metrics["gap"]
     d = [1 - 0.16, 0.25 + 0.08, -0.5 - 0.24]
     assert gap[:4].tolist() == pytest.approx([abs(x - sum(d) / 3) for x in d] + [0.0])
+
+
+def test_the_divergence_of_reg_grpo_is_a_mean_over_tokens():
+    """The recipe's squares are one number per row, its KL is of the completions' tokens, however long the rows are."""
+    tree = compose("grpo", ["recipe=deepvideo_r1"]).tree
+    assert tree["aggregate"]["_target_"].endswith("row_mean")
+    assert tree["regularizer"]["kl_k3"]["aggregate"]["_target_"].endswith("token_mean")
+    assert tree["regularizer"]["kl_k3"]["coef"] == 0.04

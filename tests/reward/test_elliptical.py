@@ -37,6 +37,13 @@ def test_five_duplicates_and_one_odd():
     assert dup == pytest.approx(0.0345, abs=1e-4) and odd == pytest.approx(5.0, abs=0.01)
 
 
+def test_the_leverage_itself():
+    table = torch.tensor([[10.0, 0.0], [0.0, 10.0]])
+    given = [rollout(text) for text in ("0", "0", "1", "0", "0", "0")]
+    found = elliptical(given, {"encoder": States(table)}, 0, leave_one_out=False)
+    assert found == pytest.approx([1 / 30, 1 / 30, 25 / 30, 1 / 30, 1 / 30, 1 / 30], abs=1e-4)
+
+
 @pytest.mark.parametrize(("n", "d"), [(5, 3), (4, 9)])
 def test_it_is_the_inverse_without_the_row_itself(n, d):
     states = torch.randn(n, d, generator=torch.Generator().manual_seed(n), dtype=F64)

@@ -70,7 +70,7 @@ def test_equal_answers_are_not_compared():
     assert judge.asked == [("one", "two"), (" one", "two")]
 
 
-@pytest.mark.parametrize("reply", [0, 7, "3.5", "A", ""])
+@pytest.mark.parametrize("reply", [0, 7, "9" * 5000, "3.5", "A", ""])
 def test_what_is_no_verdict_is_a_tie_and_is_counted(reply):
     judge = Judge(lambda a, b: reply)
     assert pair_judge([rollout("one"), rollout("two")], {"judge": judge}) == [[0, 0], [0, 0]]

@@ -2,7 +2,16 @@
 
 import pytest
 
-from rlpost.reward.tournament import TOPOLOGIES, anchor, bracket, played, quantiles, round_robin, single_elimination
+from rlpost.reward.tournament import (
+    TOPOLOGIES,
+    anchor,
+    bracket,
+    played,
+    quantiles,
+    round_robin,
+    single_elimination,
+    swiss,
+)
 
 
 def run(tournament, strengths):
@@ -80,16 +89,44 @@ def test_who_advances_unplayed_plays_next():
     assert found == pytest.approx([1, 0.75, 0.5, 0.25, 0])
 
 
+def test_swiss_rounds_by_hand():
+    """Four players, two rounds: winners meet winners, losers losers, so that strengths in order give 1, 1/2, 1/2, 0."""
+    found, rounds = run(swiss, [9.0, 8.0, 7.0, 6.0])
+    first, second = rounds
+    assert sorted(i for pair in first for i in pair) == [0, 1, 2, 3]
+    winners = {min(pair) for pair in first}
+    assert [set(pair) for pair in second] == [winners, {0, 1, 2, 3} - winners]
+    assert found[0] == 1 and found[3] == 0 and found[1] + found[2] == pytest.approx(1)
+
+
+def test_swiss_points_of_opponents_ties_and_no_rematch():
+    """All tie: every one has half a point a round and opponents alike, so that all share the mean."""
+    found, rounds = run(swiss, [5.0] * 8)
+    assert found == [0.5] * 8 and [len(pairs) for pairs in rounds] == [4, 4, 4]
+    pairs = [frozenset(pair) for one in rounds for pair in one]
+    assert len(set(pairs)) == 12, "nobody meets twice"
+    assert run(swiss, [5.0] * 8)[1] == rounds, "the draw is the same every time"
+
+
+@pytest.mark.parametrize("players", [3, 5, 7, 9])
+def test_an_odd_player_out_has_a_point_and_then_it_is_anothers_turn(players):
+    _, rounds = run(swiss, [float(i) for i in range(players)])
+    out = [({*range(players)} - {i for pair in one for i in pair}).pop() for one in rounds]
+    assert len(set(out)) == len(rounds)
+
+
 @pytest.mark.parametrize("players", [1, 2, 3, 5, 8, 13, 16])
 @pytest.mark.parametrize("name", TOPOLOGIES)
 def test_the_strongest_is_first_and_the_number_of_pairs_is_bounded(name, players):
     strengths = [float((7 * i + 3) % 17) for i in range(players)]
     found, rounds = run(TOPOLOGIES[name], strengths)
     most = {"anchor": players - 1, "round_robin": players * (players - 1) // 2, "single_elimination": 2 * (players - 1)}
+    most["swiss"] = players // 2 * (players - 1).bit_length()
     assert sum(map(len, rounds)) == most[name]
     assert len(found) == players and all(0 <= q <= 1 for q in found)
     if players > 1:
-        assert found[strengths.index(max(strengths))] == 1 and min(found) == 0
+        assert found[strengths.index(max(strengths))] == 1
+        assert min(found) == 0 or name == "swiss", "the last ones of equal points share their places"
 
 
 def test_groups_of_unequal_size_share_their_rounds():

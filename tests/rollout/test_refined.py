@@ -8,6 +8,7 @@ import pytest
 from rlpost.errors import ConfigError
 from rlpost.rollout.asked import after_attempt, with_remark
 from rlpost.rollout.refined import _best, critique_grpo, expo
+from rlpost.stack import RewardStack
 from rlpost.types import Task
 from tests.rollout.scripted import ENCODER, EOS, by_role, context, ids, task
 
@@ -46,6 +47,31 @@ def test_what_the_critique_says(critique, said):
     for attempt, words in said.items():
         asked = f"assistant\n{attempt}<|im_end|><|im_start|>user\n{words}<|im_end|>"
         assert sum(asked in prompt for prompt in ctx.engine.asked) == 1, ctx.engine.asked
+
+
+class Judge:
+    """Says something of every attempt but "6"."""
+
+    def __init__(self):
+        self.asked, self.how = [], {}
+
+    def judge(self, prompts, **how):
+        self.asked, self.how = prompts, how
+        return [None if "\n6\n" in prompt else "count again" for prompt in prompts]
+
+
+def test_a_second_model_criticizes_the_wrong_ones():
+    ctx, judge = context(lambda prompt, k: ("4", "7", "6")[k], n=4), Judge()
+    ctx.stack = RewardStack(ctx.stack.rewards, {"critic": judge})
+    critique_grpo([TASK], ctx, critique="text", judge="critic", judge_tokens=9, right="yes", wrong="no", refine="Now.")
+    assert [("\n4\n" in one, "\n6\n" in one) for one in judge.asked] == [(True, False), (False, True)]
+    assert judge.how["max_tokens"] == 9 and all("what?" in one and "\n7\n" in one for one in judge.asked)
+    said = {"4": "count again Now.", "7": "yes The correct answer is 7. Now.", "6": "no The correct answer is 7. Now."}
+    for attempt, words in said.items():
+        asked = f"assistant\n{attempt}<|im_end|><|im_start|>user\n{words}<|im_end|>"
+        assert sum(asked in prompt for prompt in ctx.engine.asked) == 1, ctx.engine.asked
+    with pytest.raises(ConfigError, match="set rollout"):
+        critique_grpo([TASK], context(improving, n=2), critique="text")
 
 
 def test_a_task_without_an_answer_gets_the_judgement_alone():

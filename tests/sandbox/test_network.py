@@ -15,6 +15,10 @@ from tests.sandbox.cages import attack, wait_until, why_not
 CLIENT = """
 import os, socket, sys
 tcp, udp, path, abstract = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], "\\0" + sys.argv[4]
+def refused(attempt):
+    try: attempt()
+    except PermissionError: raise
+    except OSError: pass  # only because this kernel has no such pair
 def tries():
     yield lambda: socket.create_connection(("127.0.0.1", tcp), 2).send(b"hello")
     yield lambda: socket.create_connection(("::1", tcp), 2)
@@ -24,6 +28,9 @@ def tries():
         for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW, socket.SOCK_STREAM):
             yield lambda: socket.socketpair(socket.AF_UNIX, kind)[0].sendto(b"hello", name)
             yield lambda: socket.socketpair(socket.AF_UNIX, kind)[0].connect(name)
+    for family in (2, 30):  # inet, tipc: a pair of the latter can send to other machines
+        for kind in (socket.SOCK_STREAM, socket.SOCK_RDM, socket.SOCK_SEQPACKET):
+            yield lambda: refused(lambda: socket.socketpair(family, kind))
     for family in (16, 17, 38, 40):  # netlink, packet, alg, vsock
         yield lambda: socket.socket(family, socket.SOCK_RAW)
     yield lambda: socket.socket(40, socket.SOCK_STREAM)

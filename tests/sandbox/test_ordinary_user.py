@@ -36,7 +36,10 @@ def test_the_attacks_as_another_user(become, mode):
     for place in (ROOT / "tests", packages):
         if subprocess.run([*ORDINARY, "test", "-r", str(place), "-a", "-x", str(place)]).returncode:
             pytest.skip(f"another user cannot read {place}")
-    files = [str(Path(__file__).with_name(name)) for name in ("test_attacks.py", "test_network.py")]
+    files = [
+        str(Path(__file__).with_name(name))
+        for name in ("test_attacks.py", "test_attacks_unnamed.py", "test_network.py")
+    ]
     options = ["--noconftest", "-p", "no:cacheprovider", "-p", "no:warnings", "-k", mode, "-rs"]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}{os.pathsep}{packages}"}
     command = [*become, python, "-B", "-m", "pytest", *files, *options]

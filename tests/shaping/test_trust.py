@@ -44,6 +44,18 @@ def test_uneven_groups_thresholds_and_rows_that_do_not_count():
     assert judged([0.2, 0.6], [0.0, 0.1], alpha=1.0) == pytest.approx([0.2, 0.6])
 
 
+def test_the_published_code_judges_no_wrong_answer():
+    how = {"alpha": 1.0, "judge_wrong_answers": False}
+    assert judged([0.3, 0.3, 0.8, 0.8], [1, 1, 0, 0], **how) == pytest.approx([0.3, 0.3, 0, 0]), "gamma is always 1"
+    # 0.3 is wrong but judged: its 0.9 against the right one's 0.4
+    gamma = math.exp(0.4 - 0.9)
+    assert judged([0.4, 0.9], [1, 0.3], **how) == pytest.approx([0.4 * gamma, 0.9 * gamma])
+    # groups 0 and 1 are all right and all wrong, 2 has no contrast only with its row that has no outcome
+    found = judged([0.5] * 6, [1, 0.9, 0.1, 0, 1, NAN], group=[0, 0, 1, 1, 2, 2], **how)
+    assert found == pytest.approx([0, 0, 0, 0, 0, 0.5])
+    assert math.isnan(judged([NAN, 0.5], [0, 1], **how)[0]), "a judgement that does not apply stays so"
+
+
 def test_unknown_rewards_are_refused():
     with pytest.raises(ConfigError, match="'style'"):
         judged([0.2], [1.0], judged="style")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rlpost import foreign
 from rlpost.errors import ConfigError, ModelError
 from rlpost.models.encode import Encoder
 from rlpost.models.load import _explained
@@ -149,7 +151,7 @@ def _reply(answer: Mapping[str, Any]) -> str:
     content = answer["choices"][0]["message"]["content"]
     if content is not None and not isinstance(content, str):
         raise TypeError(f"content is {type(content).__name__}")
-    return content or ""
+    return foreign.whole(content or "")
 
 
 def _vectors(answer: Mapping[str, Any]) -> list[list[float]]:
@@ -174,4 +176,4 @@ def _all_of(rows: Any, wanted: int) -> list[list[float]]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -1,6 +1,5 @@
 """JSON over HTTP with a limit on everything: requests at once, time, tries, and the size of an answer."""
 
-import json
 import os
 import random
 import threading
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 
 import httpx2 as httpx
 
+from rlpost import foreign
 from rlpost.errors import ConfigError, ModelError
 from rlpost.models.scorer.base import Meter
 from rlpost.run import redact
@@ -139,8 +139,8 @@ class Wire:
             kind = ModelError if status in ALL_ALIKE or status < 400 else Refused
             raise kind(f"the server {self.base_url} refused {path} with status {status}: {self._said(raw)}")
         try:
-            return read(json.loads(raw))
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            return read(foreign.parsed(raw))
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError) as error:
             raise _Passing(f"an answer of another form ({type(error).__name__}: {error}): {self._said(raw)}") from error
 
     def _exchange(self, client: httpx.Client, path: str, body: dict[str, Any]) -> tuple[int, Any, bytes]:
@@ -170,7 +170,7 @@ class Wire:
         """The start of what the server wrote, its message where it is JSON."""
         text = raw.decode("utf-8", "replace")
         try:
-            found = json.loads(text)
+            found = foreign.parsed(text)
             error = found.get("error", found.get("detail", found.get("message")))
             text = str(error.get("message", error) if isinstance(error, dict) else error if error else text)
         except (ValueError, AttributeError):
