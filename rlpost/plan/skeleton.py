@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto
 from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from rlpost.errors import ModelError, RlpostError
@@ -65,15 +66,26 @@ def _is_adapter(folder: Any) -> bool:
 @contextlib.contextmanager
 def weightless() -> Iterator[None]:
     """Models that are made inside have shapes and no values, and `from_pretrained` reads configurations alone."""
-    kept = [(kind, kind.__dict__["from_pretrained"]) for kind in (PreTrainedModel, _BaseAutoModelClass)]
-    for (kind, _), stand_in in zip(kept, (_of_class, _of_auto), strict=True):
+    stand_ins = {PreTrainedModel: _of_class, **dict.fromkeys(_auto_classes(), _of_auto)}
+    kept = {kind: kind.__dict__["from_pretrained"] for kind in stand_ins}
+    for kind, stand_in in stand_ins.items():
         kind.from_pretrained = classmethod(stand_in)  # type: ignore[method-assign]
     try:
         with torch.device("meta"):
             yield
     finally:
-        for kind, own in kept:
+        for kind, own in kept.items():
             kind.from_pretrained = own
+
+
+def _auto_classes() -> list[Any]:
+    """Every auto class with a `from_pretrained` of its own, which it copied when its module was imported.
+
+    So that module is imported before anything is replaced: imported later, its classes would copy the stand-in, and
+    every model that this process reads afterwards would have random weights.
+    """
+    kinds = [kind for kind in vars(modeling_auto).values() if isinstance(kind, type)]
+    return [kind for kind in kinds if issubclass(kind, _BaseAutoModelClass) and "from_pretrained" in vars(kind)]
 
 
 def _of_auto(kind: Any, source: str, *_: Any, **chosen: Any) -> Any:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 from rlpost.config import compose
 from rlpost.plan import models
 from rlpost.plan.second import sizes
@@ -42,3 +45,19 @@ def test_teacher_and_judge_are_counted_where_they_live():
     assert "asks models.judge" in found["judge"].because[0]
     assert sizes(list(found.values()), policy(tree), tree)[0] == {"judge": 0}
     assert "stand-in" in models.place(found["judge"])
+
+
+def test_models_that_are_read_after_a_skeleton_have_their_weights():
+    """In a process of its own, since what counts is which module of transformers is imported first."""
+    code = (
+        "import sys\n"
+        "from rlpost.plan.skeleton import _of_auto, skeleton, weightless\n"
+        "assert skeleton({'_target_': 'rlpost.models.tiny.text'}).model.device.type == 'meta'\n"
+        "from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel\n"
+        "kinds = (AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel)\n"
+        "assert not [k for k in kinds if k.from_pretrained.__name__.startswith('_of')], 'a stand-in is left'\n"
+        "with weightless():\n"
+        "    assert AutoModelForCausalLM.from_pretrained.__func__ is _of_auto\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
