@@ -53,14 +53,15 @@ def gap(model: Any, likelihood: Callable[..., Any], one: Rows, two: Rows) -> Gap
     """How far two layouts of the same rows are apart; leaves no gradient and no random number behind."""
     inner = unwrap(model)
     trained = [p for p in inner.parameters() if p.requires_grad]
-    some = trained[:: -(-len(trained) // PARAMETERS)] if trained else []
-    found = [_scores(inner, likelihood, rows, some) for rows in (one, two)]
-    (logp, grads), (other, others) = found
-    mask = one.ask.mask
-    difference = float((logp - other)[mask].abs().mean())
-    # A missing gradient counts as zero, so one that is missing on one side alone shows.
-    pairs = [(_or_zero(a, p), _or_zero(b, p)) for a, b, p in zip(grads, others, some, strict=True)]
-    norm = sum(float(b.pow(2).sum()) for _, b in pairs) ** 0.5
+    # An odd step, since adapters alternate: the gradient of every A is 0 while every B is.
+    for some in (trained[:: -(-len(trained) // PARAMETERS) | 1], trained):
+        (logp, grads), (other, others) = (_scores(inner, likelihood, rows, some) for rows in (one, two))
+        # A missing gradient counts as zero, so one that is missing on one side alone shows.
+        pairs = [(_or_zero(a, p), _or_zero(b, p)) for a, b, p in zip(grads, others, some, strict=True)]
+        norm = sum(float(b.pow(2).sum()) for _, b in pairs) ** 0.5
+        if norm:
+            break  # zeros prove nothing: all parameters are looked at then
+    difference = float((logp - other)[one.ask.mask].abs().mean())
     apart = sum(float((a - b).pow(2).sum()) for a, b in pairs) ** 0.5
     return Gap(difference, apart / norm if norm else apart)
 

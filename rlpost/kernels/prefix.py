@@ -39,7 +39,10 @@ def refusal(model: Any) -> str | None:
     if config._attn_implementation not in ("sdpa", "eager"):
         return f"attention '{config._attn_implementation}' has not been tried; set model.attn_implementation=sdpa"
     if _drops(inner):
-        return "dropout draws other numbers for a shared prompt; set it (peft.lora_dropout, attention_dropout) to 0"
+        return (
+            "dropout draws other numbers for a shared prompt; set peft.lora_dropout=0, or what the model's own "
+            "config.json names (attention_dropout and the like) to 0"
+        )
     return None
 
 

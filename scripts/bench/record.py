@@ -109,9 +109,10 @@ def race(runs: Mapping[str, Run], repeats: int, clock: Callable[[], float] = tim
 
 
 def fastest(runs: Mapping[str, Run], keep: int = 2) -> dict[str, Run]:
-    """The `keep` fastest of several ways to do the same, by one run each: the candidates to be held against."""
+    """The `keep` fastest of several ways to do the same, by one warm run each: the candidates to be held against."""
     torch.set_num_threads(1)
-    next(iter(runs.values()))()
+    for run in runs.values():
+        run()
     seconds = {name: _timed(run, time.process_time) for name, run in runs.items()}
     return {name: runs[name] for name in sorted(seconds, key=lambda name: seconds[name])[:keep]}
 

@@ -5,6 +5,7 @@ import io
 import pytest
 import torch
 from accelerate import DistributedType
+from peft import LoraConfig, get_peft_model
 
 from rlpost import rows, step
 from rlpost.config import build, compose
@@ -131,9 +132,12 @@ def test_spread_parameters_are_not_gone_through(monkeypatch):
     from rlpost.likelihood.causal import causal
 
     monkeypatch.setattr(parity, "gap", lambda *_: pytest.fail("one rank alone went through the parameters"))
-    case = families.case("llama", exact=False)
+    case, told = families.case("llama", exact=False), []
     one = Sharing(case.model, case.encoder, {"prefix": "auto"}, causal, accelerator=Spread())
-    assert one.rows(case.prompts, case.completions, case.mask, CPU).ask.layout is not None
+    one.tell = told.append
+    for _ in range(2):
+        assert one.rows(case.prompts, case.completions, case.mask, CPU).ask.layout is not None
+    assert len(told) == 1 and "could not be checked" in told[0]
 
 
 def test_rounding_of_mixed_precision_is_no_disagreement():
@@ -162,6 +166,39 @@ def test_layouts_that_disagree_are_refused_once(broken, monkeypatch):
     assert len(told) == 1 and "gradients by" in told[0]
     with pytest.raises(SelfCheckError, match=r"kernels\.prefix=on: .* set kernels\.prefix=off"):
         sharing(case, prefix="on").rows(case.prompts, case.completions, case.mask, CPU)
+
+
+def test_new_adapters_whose_first_halves_have_no_gradient_still_show_it(monkeypatch):
+    """At the first step every B is 0, and with it the gradient of every A; parameters go A, B, A, B."""
+    monkeypatch.setattr(attention, "_completions", _detached)
+    case = families.case("llama", exact=False)
+    case.model = get_peft_model(case.model, LoraConfig(target_modules="all-linear", r=2))
+    trained = [name for name, p in case.model.named_parameters() if p.requires_grad]
+    assert len(trained) > parity.PARAMETERS and all("lora_A" in name for name in trained[::4])
+    one = sharing(case, prefix="auto")
+    assert one.rows(case.prompts, case.completions, case.mask, CPU).ask.layout is None
+    assert one.reason is not None and "gradients by" in one.reason
+
+
+def test_a_model_that_raises_what_nobody_expects_scores_rows_alone(monkeypatch):
+    def odd(*_):
+        raise KeyError("cache")
+
+    monkeypatch.setattr(attention, "_completions", odd)
+    case = families.case("llama", exact=False)
+    one = sharing(case, prefix="auto")
+    assert one.rows(case.prompts, case.completions, case.mask, CPU).ask.layout is None
+    assert one.reason is not None and "cannot share prompts" in one.reason
+
+
+def test_what_passes_in_parts_is_proved_in_parts(monkeypatch):
+    seen = []
+    pack = prefix.pack
+    monkeypatch.setattr(prefix, "pack", lambda *a, at_once, **k: seen.append(at_once) or pack(*a, at_once=at_once, **k))
+    case = families.case("llama", exact=False)
+    one = sharing(case, prefix="on", completions_at_once=3)
+    assert one.rows(case.prompts, case.completions, case.mask, CPU).ask.layout is not None
+    assert seen == [1, 3]
 
 
 def test_a_model_that_cannot_share_is_refused_or_told():
