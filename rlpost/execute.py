@@ -126,7 +126,7 @@ def run_checked(cfg: Config) -> dict[str, Any]:
             result = trainer_of(cfg.command)(cfg, folder) or {}
     except BaseException as error:
         told = readable(error, cfg, folder)
-        if not folder.logged:  # nothing was continued, so the values that the run has stay its own
+        if not folder.logged and not isinstance(told, Interrupted):  # it could not begin with the new values
             folder.restore(before)
         folder.done(told)
         _show_ledger(but=str(told))
@@ -189,15 +189,15 @@ def readable(error: BaseException, cfg: Config, folder: "RunFolder") -> BaseExce
         return Interrupted(f"interrupted; continue with: rlpost {cfg.command} resume={folder.path}{allow.again()}")
     if isinstance(error, pickle.UnpicklingError):
         return ModelError(
-            f"a file of the newest checkpoint in {folder.path} holds more than numbers and was not read, since that "
-            "can run code; remove that checkpoint, and resume= goes on from the one before"
+            f"a file of the checkpoint that {folder.path} goes on from holds more than numbers and was not read, since "
+            "that can run code; remove that checkpoint, and resume= takes the one before"
         )
     named = getattr(error, "filename", None)
     told = files.unwritable(error, str(named or f"a file in {folder.path}"), folder.safe)
     if told is not None and (named is None or told.why == files.FULL or folder.path in Path(str(named)).parents):
         return told
     text = str(error).lower()
-    if isinstance(error, RuntimeError) and "loading state_dict" in text:
+    if cfg.tree.get("resume") and isinstance(error, RuntimeError) and "loading state_dict" in text:
         return ModelError(
             f"the newest checkpoint in {folder.path} is of another model than this configuration's; resume it with the "
             f"values it had ({_short(' '.join(str(error).split()), 300)})"

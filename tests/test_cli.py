@@ -237,6 +237,14 @@ def test_a_resume_that_cannot_begin_leaves_the_values_of_the_run(tmp_path, monke
         execute.execute("sft", [f"resume={place}", "model.hidden=64"])
     assert {name: (place / name).read_text() for name in before} == before
 
+    monkeypatch.setattr(execute, "trainer_of", lambda command: stopped)
+    with pytest.raises(Interrupted):
+        execute.execute("sft", [f"resume={place}", "trainer.max_steps=8"])
+    assert "trainer.max_steps=8" in (place / "overrides.txt").read_text(), "what was asked for is gone on with"
+    with pytest.raises(RuntimeError, match="state_dict"):
+        monkeypatch.setattr(execute, "trainer_of", lambda command: mismatched)
+        execute.execute("sft", ["model=tiny", f"run.dir={tmp_path / 'new'}"])
+
     def steps_and_ends(cfg, folder):
         folder.log({"step": 1, "loss": 0.0})
         raise RuntimeError("later")
