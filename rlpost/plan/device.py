@@ -17,7 +17,10 @@ _LIMITS = (
 
 @dataclass(frozen=True)
 class Device:
-    """`free` bytes of `total`. `shared`: all ranks of the run live in this one memory (a host), not one on each."""
+    """`free` bytes of `total`. `shared`: all ranks of the run live in this one memory (a host), not one on each.
+
+    `measured`: it is there, and not only asked for.
+    """
 
     name: str
     kind: str
@@ -25,6 +28,7 @@ class Device:
     total: int
     libraries: int
     shared: bool
+    measured: bool = True
 
 
 def at_hand(memory_gib: float | None = None) -> Device:
@@ -35,7 +39,7 @@ def at_hand(memory_gib: float | None = None) -> Device:
     """
     if memory_gib is not None:
         size = int(memory_gib * 2**30)
-        return Device(f"a GPU of {memory_gib:g} GiB, as asked for", "cuda", size, size, CONTEXT, False)
+        return Device(f"a GPU of {memory_gib:g} GiB, as asked for", "cuda", size, size, CONTEXT, False, measured=False)
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         return Device(torch.cuda.get_device_name(), "cuda", free, total, CONTEXT, False)

@@ -108,14 +108,11 @@ def _memory(facts: Mapping[str, Any], _: bool) -> list[Any]:
     rows.append(["peak of a rank (parts that are there together)", gib(facts["peak"]), "estimated"])
     if ranks > 1:
         rows.append([f"peak of {ranks} ranks in one memory", gib(ranks * facts["peak"]), "estimated"])
-    rows.append([f"free of {gib(device['total'])} on {device['name']}", gib(device["free"]), _free(device)])
+    how = "measured" if device["measured"] else "as asked for"
+    rows.append([f"free of {gib(device['total'])} on {device['name']}", gib(device["free"]), how])
     fits = "it fits" if ranks * facts["peak"] <= device["free"] else "IT DOES NOT FIT"
     title = f"Memory of a rank: {fits} ({facts['trained parameters']:,} of {facts['parameters']:,} parameters train)"
     return [table(title, ["part", "size", ""], rows)]
-
-
-def _free(device: Mapping[str, Any]) -> str:
-    return "as asked for" if device["name"].endswith("as asked for") else "measured"
 
 
 def _how(part: str, facts: Mapping[str, Any]) -> str:
