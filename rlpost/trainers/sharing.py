@@ -135,7 +135,7 @@ class Sharing:
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # a model that nobody tried: whatever it raises, rows alone still work
-            problem = f"{type(self.model).__name__} cannot share prompts ({error})"
+            problem = f"{type(self.model).__name__} cannot share prompts ({type(error).__name__}: {error})"
         self._proved = True
         if problem and self.wanted == "on":
             raise SelfCheckError(f"kernels.prefix=on: {problem}; set kernels.prefix=off")
