@@ -13,15 +13,17 @@ import torch
 from torch import Tensor
 
 from rlpost import assemble, rows, step
-from rlpost.config import build, compose
+from rlpost.config import build
 from rlpost.models import tiny
 from rlpost.models.encode import Encoder
 from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Completion, Sampling
 from rlpost.stack import Reward, RewardStack
 from rlpost.types import Rollout, Task, TokenBatch
+from tests.toy import composed
 
 ENCODER = Encoder(tiny.byte_tokenizer())
+EOS = ENCODER.tokenizer.eos_token_id
 TURN = "<|im_start|>assistant\n"
 # The symbol that ends a completion.
 END = "$"
@@ -37,10 +39,7 @@ class Tabular:
 
     def __init__(self, symbols: str, logits: Tensor, state: Callable[[str, str], int], seed: int = 0):
         self.ids = [
-            ENCODER.tokenizer.eos_token_id
-            if s == END
-            else ENCODER.tokenizer(s, add_special_tokens=False)["input_ids"][0]
-            for s in symbols
+            EOS if s == END else ENCODER.tokenizer(s, add_special_tokens=False)["input_ids"][0] for s in symbols
         ]
         self.place = {token: i for i, token in enumerate(self.ids)}
         self.logits = logits.clone().requires_grad_()
@@ -64,32 +63,33 @@ class Tabular:
             for i, symbol, p in zip(alive, chosen.tolist(), logp[states, chosen].tolist(), strict=True):
                 tokens[i].append(self.ids[symbol])
                 logps[i].append(p)
-                done[i] = self.ids[symbol] == ENCODER.tokenizer.eos_token_id
+                done[i] = self.ids[symbol] == EOS
                 texts[i] += "" if done[i] else _text([self.ids[symbol]])
         return [Completion(t, p, "eos" if d else "length") for t, p, d in zip(tokens, logps, done, strict=True)]
 
     def score(self, rollouts: Sequence[Rollout], width: int) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy (N,T) of every token; 0 for characters that are no symbols."""
-        states = torch.zeros(len(rollouts), width, dtype=torch.long)
-        chosen, known = states.clone(), torch.zeros(len(rollouts), width, dtype=torch.bool)
+        states = [[0] * width for _ in rollouts]
+        chosen = [[-1] * width for _ in rollouts]
         for i, rollout in enumerate(rollouts):
             question, _ = _split(rollout.prompt.ids)
             text = ""
             for t, token in enumerate(rollout.tokens):
                 if token in self.place:
-                    states[i, t], chosen[i, t] = self.state(question, text), self.place[token]
-                    known[i, t] = True
+                    states[i][t], chosen[i][t] = self.state(question, text), self.place[token]
                 text += _text([token])
+        at, said = torch.tensor(states), torch.tensor(chosen)
+        known = said >= 0
         table = torch.log_softmax(self.logits, -1)
-        logp = table[states].gather(-1, chosen.unsqueeze(-1))[..., 0]
-        entropy = -(table.exp() * table).sum(-1)[states]
+        logp = table[at].gather(-1, said.clamp(min=0).unsqueeze(-1))[..., 0]
+        entropy = -(table.exp() * table).sum(-1)[at]
         return torch.where(known, logp, 0.0), torch.where(known, entropy, 0.0)
 
     def probability(self, question: str, text: str, *, after: str = "") -> float:
         """How likely the policy writes `text` under a question whose rendered form contains `question`."""
         p, table = 1.0, self.logits.detach().softmax(-1)
         for symbol in text:
-            token = ENCODER.tokenizer.eos_token_id if symbol == END else ENCODER.tokenizer(symbol)["input_ids"][0]
+            token = EOS if symbol == END else ENCODER.tokenizer(symbol)["input_ids"][0]
             p *= float(table[self.state(question, after), self.place[token]])
             after += symbol
         return p
@@ -97,7 +97,7 @@ class Tabular:
 
 def collected(name: str, *overrides: str):
     """The picked rollout of a recipe, its method, and how it samples, built as `rlpost grpo` builds them."""
-    tree = compose("grpo", [f"recipe={name}", "model=tiny", *overrides]).tree
+    tree = composed(f"recipe={name}", "model=tiny", *overrides)
     sampling, n = assemble.sampling(tree["rollout"]), int(tree["rollout"]["num_generations"])
     return build(tree["rollout"]), assemble.method(tree), sampling, n
 
