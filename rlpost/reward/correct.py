@@ -10,6 +10,8 @@ from rlpost.types import Rollout
 _DIGITS = r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w]|\.\d)"
 NUMBER = re.compile(r"(?<![\w.,])" + _DIGITS)
 BARE = re.compile(r"[\s$€£*`'\"]*" + _DIGITS + r"[\s.*`'\"]*")
+# A number beside a variable or a bracket is a part of an expression, and no answer that is a number.
+OPERAND = re.compile(r"(?<![A-Za-z'’])[A-Za-z)]\s*[-+*/^×÷−]\s*(?=[-+−]?\d)|\d\s*[-+*/^×÷−]\s*[A-Za-z(](?![A-Za-z])")
 MARKED = (
     re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE),
     re.compile(r"\\boxed\{([^{}]*)\}"),
@@ -69,7 +71,9 @@ def same(found: str, gold: str, *, tolerance: float = 0.0) -> bool:
 
 
 def number(text: str) -> Decimal | None:
-    """The one number that a short text states, or None: "$1,000.00" is 1000, "3 or 4" is None."""
+    """The one number that a short text states, or None: "$1,000.00" is 1000, "3 or 4" and "x + 1" are None."""
+    if OPERAND.search(text):
+        return None
     found = NUMBER.findall(re.sub(r"(?<=[=≈~$€£(])(?=[-+−\d])", " ", text))
     if len(found) != 1:
         return None

@@ -25,6 +25,9 @@ def score(text, answer="19", **knobs):
         "+19",
         "It is **19**.",
         "$19",
+        "<answer>19 km/h</answer>",
+        "The answer is x = 19",
+        "<answer>19 (exactly)</answer>",
     ],
 )
 def test_full_marks(text):
@@ -51,6 +54,9 @@ def test_full_marks(text):
         "<answer>18 or 19</answer>",
         "\\boxed{18} or \\boxed{19}",
         "The answer is 20, although 19 was close to it",
+        "<answer>x + 19</answer>",
+        "The answer is 19/k.",
+        "\\boxed{19(x-y) + (z)*19}",
     ],
 )
 def test_no_marks(text):
@@ -69,6 +75,7 @@ def test_numbers_compare_as_numbers_within_the_tolerance():
     assert score("1000.0", answer="1,000") == 1.0
     assert [score("103", answer=100, tolerance=t) for t in (0.029, 0.03)] == [0.0, 1.0]
     assert score("−4", answer="-4") == 1.0  # the typographic minus
+    assert score("<answer>it's -4</answer>", answer="-4") == 1.0
 
 
 def test_other_answers_compare_as_text():
