@@ -15,6 +15,10 @@ REPORTED = 6
 RECIPES = sorted(p.stem for p in (catalogue.recipes_dir() / "recipe").glob("*.yaml"))
 
 
+# Papers about video whose recipes pick no data: two steps on clips too.
+ABOUT_VIDEO = ("deepvideo_r1", "grpo_care")
+
+
 def commands(name: str) -> list[str]:
     """The verbs that train with a recipe: those whose axes it picks."""
     found = catalogue.commands_of(catalogue.recipes_dir() / "recipe" / f"{name}.yaml")
@@ -52,3 +56,12 @@ def test_two_steps(name, tmp_path):
         assert json.loads((folder / "done.json").read_text())["status"] == "ok"
         assert Path(folder / "model").is_dir()
         assert not report or (folder / "report.html").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ABOUT_VIDEO)
+def test_two_steps_on_clips(name, tmp_path):
+    data = ["model=video_tiny", "dataset=clips", "dataset.train=8", "dataset.test=4", "dataset.kinds=[direction,first]"]
+    small = ["debug=smoke", "evaluation.tasks=2", "run.report=false", f"run.dir={tmp_path}"]
+    execute("grpo", [f"recipe={name}", *data, *small])
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if r.get("grad_norm") is not None] == [1, 2]
