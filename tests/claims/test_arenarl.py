@@ -19,7 +19,7 @@ def spearman(a, b):
 
 
 def correlations(seed):
-    """Mean rank correlation with latent quality, judge noise 0.5: one loss, two losses, all pairs, grades of 3 levels."""
+    """Mean rank correlation with latent quality, judge noise 0.5: one loss, two losses, all pairs, 3 grades."""
     rng = torch.Generator().manual_seed(seed)
     quality = torch.randn(GROUPS, G, generator=rng)
     asked = []
