@@ -12,9 +12,10 @@ NUMBER = re.compile(r"(?<![\w.,])" + _DIGITS)
 BARE = re.compile(r"[\s$€£*`'\"]*" + _DIGITS + r"[\s.*`'\"]*")
 # A number beside a variable or a bracket is a part of an expression, and no answer that is a number.
 OPERAND = re.compile(r"(?<![A-Za-z'’])[A-Za-z)]\s*[-+*/^×÷−]\s*(?=[-+−]?\d)|\d\s*[-+*/^×÷−]\s*[A-Za-z(](?![A-Za-z])")
+BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 MARKED = (
     re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE),
-    re.compile(r"\\boxed\{([^{}]*)\}"),
+    BOX,
     re.compile(r"\banswer\s*(?:is|:|=)\s*([^\n]+?)(?:\.\s|\.?\n|\.?\Z)", re.IGNORECASE),
 )
 
@@ -42,6 +43,29 @@ def correct(
         return None
     found = final_answer(rollout.text, extract=extract, max_numbers=max_numbers, numeric=number(str(gold)) is not None)
     return float(found is not None and same(found, str(gold), tolerance=tolerance))
+
+
+@per_rollout
+def boxed(rollout: Rollout, *, right: float = 2.0, wrong: float = -1.5, missing: float = -2.0) -> float | None:
+    """A number for each of three cases: the boxed answer is the gold one, it is another, there is none in a box.
+
+    Equation:
+        right where the content of the last box equals the gold answer, as in `correct`; wrong where it does not;
+        missing where nothing is boxed
+
+    Edge cases: None where the task has no answer. Boxes that differ state no answer: wrong.
+
+    Paper:
+        RAIF, arXiv 2506.01413: its reward for mathematics.
+    """
+    gold = rollout.task.answer
+    if gold is None:
+        return None
+    found = [content.strip() for content in BOX.findall(rollout.text)]
+    if not found:
+        return missing
+    one = len({plain(content) for content in found}) == 1
+    return right if one and same(found[-1], str(gold)) else wrong
 
 
 def final_answer(text: str, *, extract: str, max_numbers: int, numeric: bool) -> str | None:

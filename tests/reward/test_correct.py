@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlpost.reward.correct import correct, number
+from rlpost.reward.correct import boxed, correct, number
 from tests.reward.rows import rollout
 
 
@@ -95,3 +95,10 @@ def test_a_task_without_an_answer_has_no_score():
 def test_number(text, value):
     found = number(text)
     assert (None if found is None else float(found)) == value
+
+
+def test_a_box_is_right_wrong_or_missing():
+    texts = ["It is \\boxed{19}.", "\\boxed{20}", "19", "", "\\boxed{19} or \\boxed{20}", "\\boxed{19} so \\boxed{19}"]
+    assert boxed([rollout(text, "19") for text in texts]) == [2.0, -1.5, -2.0, -2.0, -1.5, 2.0]
+    assert boxed([rollout(text, "19") for text in texts[:3]], right=1.0, wrong=0.0, missing=-1.0) == [1.0, 0.0, -1.0]
+    assert boxed([rollout("\\boxed{19}")]) == [None]
