@@ -17,6 +17,23 @@ def with_remark(task: Task, remark: str) -> Task:
     return replace(task, prompt=(*messages, {"role": "user", "content": remark}))
 
 
+def with_opening(task: Task, opening: str) -> Task:
+    """The task with an opening before the text of its first user message; its media stay in front."""
+    messages = [dict(message) for message in task.prompt]
+    for message in messages:
+        if message["role"] == "user":
+            message["content"] = _opened(message["content"], opening)
+            return replace(task, prompt=tuple(messages))
+    return replace(task, prompt=({"role": "user", "content": opening}, *messages))
+
+
+def _opened(content: str | Sequence[Mapping[str, Any]], opening: str) -> Any:
+    if isinstance(content, str):
+        return f"{opening}\n\n{content}"
+    first = next((i for i, part in enumerate(content) if part.get("type") == "text"), len(content))
+    return [*content[:first], {"type": "text", "text": f"{opening}\n\n"}, *content[first:]]
+
+
 def after_attempt(task: Task, attempt: str, said: str) -> Task:
     """The task followed by an attempt of the assistant and by what the user says of it."""
     parts = any(not isinstance(message["content"], str) for message in task.prompt)

@@ -10,7 +10,7 @@ FRAMES = np.random.default_rng(0).integers(0, 256, (7, 4, 6, 3)).astype(np.uint8
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_shape_and_type_stay(change):
-    found = changed(FRAMES, named(change, 3))
+    found = changed(FRAMES, named(change, 3, 0.5 if change in ("noise", "grey") else None))
     assert found.shape == FRAMES.shape and found.dtype == FRAMES.dtype
     assert not np.array_equal(found, FRAMES)
 
@@ -35,3 +35,29 @@ def test_unknown_changes_are_refused():
         named("sort", 0)
     with pytest.raises(ValueError, match="shuffle, reverse, drop, blank"):
         changed(FRAMES, "sort:0")
+
+
+def test_noise_is_in_units_of_the_pixels_deviation_and_stays_a_pixel():
+    plain = np.full((40, 16, 16, 3), 127, dtype=np.uint8)
+    plain[::2] += 20  # deviation 10
+    noisy = changed(plain, named("noise", 1, 0.5))
+    assert noisy.dtype == np.uint8 and (noisy.astype(float) - plain).std() == pytest.approx(5.0, rel=0.02)
+    assert np.array_equal(noisy, changed(plain, named("noise", 1, 0.5)))
+    assert not np.array_equal(noisy, changed(plain, named("noise", 2, 0.5)))
+    assert np.array_equal(changed(plain, named("noise", 1, 0.0)), plain)
+    loud = changed(FRAMES, named("noise", 1, 5.0))
+    assert loud.min() == 0 and loud.max() == 255
+
+
+@pytest.mark.parametrize(("share", "grey"), [(0.0, 0), (0.5, 4), (0.6, 4), (1.0, 8)])
+def test_a_share_of_the_frames_is_grey(share, grey):
+    frames = np.zeros((8, 2, 2, 3), dtype=np.uint8)
+    found = changed(frames, named("grey", 7, share))
+    assert sum((frame == 127).all() for frame in found) == grey and not frames.any()
+
+
+def test_an_amount_is_there_where_it_is_needed():
+    with pytest.raises(ValueError, match="needs an amount"):
+        named("noise", 1)
+    with pytest.raises(ValueError, match="has no amount"):
+        named("shuffle", 1, 0.5)
