@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from rlpost.errors import ConfigError
 from rlpost.rollout.context import Context
@@ -10,27 +11,42 @@ from rlpost.types import Rollout, Task
 
 
 def hpt(
-    tasks: Sequence[Task], ctx: Context, *, gate: int = 0, threshold: float = 1.0, reward: str = ""
+    tasks: Sequence[Task],
+    ctx: Context,
+    *,
+    mode: Literal["switch", "off_policy", "soft"] = "switch",
+    gate: int = 0,
+    threshold: float = 1.0,
+    reward: str = "",
 ) -> list[Rollout]:
     """A group of completions of each task, and its demonstration instead where too few of them succeed.
 
     Equation:
         y_1 .. y_G ~ pi(. | x);  P = number of them with r >= threshold
-        P <= gate: y_1 .. y_G do not train, and the demonstration joins with role and source "expert"
-        P > gate:  the group is that of rollout sample
+        switch:     P <= gate: y_1 .. y_G do not train, and the demonstration joins with role and source "expert"
+        off_policy: P <= gate: the demonstration joins as a completion with reward 1, beside the others
+        soft:       the demonstration joins every group; token_weight solved_share says how much each side counts
+        else the group is that of rollout sample
 
     Reduces to:
         rollout sample when gate is -1.
 
     Edge cases:
         r is the reward that `reward` names, the weighted total where it names none. The completions of a failed group
-        stay for metrics and curriculum; keep trained_rows takes them out of the loss. No reward applies to the
-        demonstration, so its advantage is 0: regularizer expert_nll teaches it. A task without a demonstration, and one
-        to whose completions no reward applies, is left to reinforcement.
+        stay for metrics and curriculum; keep trained_rows takes them out of the loss. But for off_policy no reward
+        applies to the demonstration, so its advantage is 0: regularizer expert_nll teaches it. Off policy it has 1 in
+        the reward that is named, or in the only one, and None in others; objective critique_grpo shapes its
+        probability. A task without a demonstration, and one to whose completions no reward applies, is left to
+        reinforcement.
 
     Paper:
         Towards a Unified View of Large Language Model Post-Training (HPT), arXiv 2509.04419; gate 0, G 8.
     """
+    if mode == "off_policy" and not reward and len(ctx.stack.names) > 1:
+        raise ConfigError(
+            f"rollout.mode=off_policy: a demonstration earns 1 in one reward; name it in rollout.reward, one of "
+            f"{', '.join(ctx.stack.names)}"
+        )
     n = ctx.num_generations
     rows = ctx.generate(tasks, n)
     totals = ctx.totals(rows, reward=reward)
@@ -39,10 +55,13 @@ def hpt(
         group, scores = rows[i * n : (i + 1) * n], totals[i * n : (i + 1) * n]
         if not task.demonstration or all(math.isnan(score) for score in scores):
             continue
-        if sum(score >= threshold for score in scores) <= gate:
-            for row in group:
+        if mode == "soft" or sum(score >= threshold for score in scores) <= gate:
+            shown = ctx.expert(task, group[0].group)
+            if mode == "off_policy":
+                shown.scores[reward or ctx.stack.names[0]] = 1.0
+            for row in group if mode == "switch" else ():
                 row.trains = [False] * len(row.tokens)
-            demonstrations.append(ctx.expert(task, group[0].group))
+            demonstrations.append(shown)
     return rows + demonstrations
 
 

@@ -60,3 +60,24 @@ def test_a_failed_group_gives_the_gradient_of_sft_and_nothing_else():
             wanted = wanted - table[state(task.id, "x" * t), symbol] / 6 / 2
     torch.testing.assert_close(value, wanted)
     torch.testing.assert_close(found, torch.autograd.grad(wanted, policy.logits)[0])
+
+
+def variant(name: str, seed: int, *overrides: str) -> dict[str, float]:
+    policy = tabular.Tabular("abcd", torch.zeros(4 * DEPTH, 4), state, seed)
+    knobs = [f"rollout.max_tokens={DEPTH}", "regularizer.entropy_bonus.coef=0.0", *overrides]
+    tabular.train(policy, tasks(), name, *knobs, right=right, steps=60, lr=8.0, seed=seed)
+    return {one: policy.probability(one, WORD if one in HARD else WORD[0]) for one in (*EASY, *HARD)}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_soft_variant_learns_both_kinds(seed):
+    found = variant("hpt_soft", seed)
+    assert min(found[one] for one in HARD) > 0.5 and min(found[one] for one in EASY) > 0.8, found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_demonstration_among_the_completions_moves_hard_questions_slowly(seed):
+    """One row of nine, shaped: several times what there is without it, far from the 0.6 of the switch."""
+    found, alone = variant("hpt_off_policy", seed), variant("hpt_off_policy", seed, "rollout.gate=-1")
+    assert all(3 * alone[one] < found[one] < 0.1 for one in HARD), (found, alone)
+    assert all(found[one] > 0.8 for one in EASY), found

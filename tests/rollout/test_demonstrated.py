@@ -6,7 +6,8 @@ import pytest
 
 from rlpost.errors import ConfigError
 from rlpost.rollout.demonstrated import dr_po, hpt, prefix_rft
-from tests.rollout.scripted import by_role, context, ids, task
+from rlpost.stack import Reward, RewardStack
+from tests.rollout.scripted import by_role, contains, context, ids, task
 
 HARD, EASY, BARE = task("hard", "7", "six is 7"), task("easy", "8", "8"), task("bare", "9")
 
@@ -28,6 +29,26 @@ def test_a_failed_group_is_taught_by_its_demonstration(gate, replaced):
     for row in experts:
         assert row.group == next(r.group for r in rows if r.task.id == row.task.id)
         assert row.text == row.task.demonstration and row.scores == {"right": None}
+
+
+def test_off_policy_the_demonstration_is_a_completion_with_reward_one():
+    rows = hpt([HARD, EASY, BARE], context(half), mode="off_policy")
+    (shown,) = by_role(rows, "expert")
+    assert shown.task is HARD and shown.scores == {"right": 1.0} and shown.group == rows[0].group
+    assert all(all(row.trains) for row in by_role(rows, "policy"))
+    ctx = context(half)
+    ctx.stack = RewardStack({"right": Reward(contains), "other": Reward(contains)})
+    with pytest.raises(ConfigError, match=r"name it in rollout\.reward, one of right, other"):
+        hpt([HARD], ctx, mode="off_policy")
+    (shown,) = by_role(hpt([HARD], ctx, mode="off_policy", reward="other"), "expert")
+    assert shown.scores == {"right": None, "other": 1.0}
+
+
+def test_softly_it_joins_every_group_and_everything_trains():
+    rows = hpt([HARD, EASY, BARE], context(half), mode="soft")
+    assert {row.task.id for row in by_role(rows, "expert")} == {"hard", "easy"}
+    assert all(all(row.trains) for row in rows)
+    assert all(row.scores == {"right": None} for row in by_role(rows, "expert"))
 
 
 def test_a_group_that_nothing_judges_is_left_to_reinforcement():
