@@ -5,6 +5,7 @@ from typing import Any
 from rlpost import catalogue
 from rlpost.checks.annotation import wrong
 from rlpost.checks.code import code_faults, missing_targets
+from rlpost.checks.critic import critic_faults
 from rlpost.checks.likelihood import likelihood_faults
 from rlpost.checks.limits import limit_faults
 from rlpost.checks.node import Place, node_faults
@@ -30,7 +31,7 @@ TYPES = {
 TYPES |= {f"ledger.{kind}": "float | None" for kind in ("drop", "cut", "fail")}
 PLAIN = ("launch", "logger", "pipeline")
 FREE = ("about", "schedules", "models")
-MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference", "replay", "build")
+MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference", "critic", "replay", "build")
 
 
 def faults(cfg: Config) -> list[str]:
@@ -62,6 +63,7 @@ def faults(cfg: Config) -> list[str]:
     if cfg.command == "grpo":
         found += batch_faults(cfg.tree)
         found += _lonely_group(cfg.tree)
+        found += critic_faults(cfg.tree)
     found += [fault for fault in limit_faults(cfg.tree) if not _named(fault, found)]
     return found + _divergence_faults(cfg.tree) + _pair_faults(cfg.tree)
 

@@ -144,7 +144,7 @@ def test_own_functions_are_judged_without_import(plugin):
 
 def test_fields_that_nothing_provides(plugin):
     assert (
-        "critic reads 'value', which nothing provides (there is no critic)"
+        "critic reads 'value', but no critic is picked; set critic=<name>; there are separate, separate_all"
         in faults(f"objective={{_target_: {plugin}.critic}}")[0]
     )
     assert (

@@ -12,8 +12,6 @@ from rlpost.words import near
 
 MISSING = "???"
 NOT_YET = {
-    "value": "there is no critic",
-    "returns": "there is no critic",
     "teacher_divergence": "a teacher gives the log-probability of a token, not its whole distribution",
 }
 STEP = ("models", "rng", "step", "progress")

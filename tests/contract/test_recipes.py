@@ -69,9 +69,11 @@ def test_option_composes_and_passes(axis, name):
     scored = steps if "span_rewards" in _reads(axis, name) else []
     pairs = ["reward=[pair_judge]", "scorer@models.judge=stand_in"] if "pair_rewards" in _reads(axis, name) else []
     teacher = ["scorer@models.teacher=own"] if "teacher_logp" in _reads(axis, name) else []
+    critic = ["critic=separate"] if {"value", "returns"} & set(_reads(axis, name)) else []
+    critic += ["advantage=gae"] if axis == "critic" else []
     shared = re.findall(r"\$\{schedules\.(\w+)\}", catalogue.options(axis, ROOTS)[name].read_text())
     schedules = [f"schedules.{one}={{_target_: rlpost.schedule.constant, value: 0.5}}" for one in shared]
-    check_pick(command, [pick, *divergence, *judge, *source, *scored, *pairs, *teacher, *schedules])
+    check_pick(command, [pick, *divergence, *judge, *source, *scored, *pairs, *teacher, *critic, *schedules])
 
 
 def check_pick(command, overrides):
