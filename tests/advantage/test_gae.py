@@ -71,23 +71,29 @@ def test_beta_0_is_the_standardised_estimate():
 
 
 def test_spans_earn_at_their_last_token():
-    """One row of 4 tokens, V = (0, 1, 0, 2), beta 1/2 with a log-ratio of 1 at token 1.
+    """beta 1/2, with a log-ratio of 1 at token 1 of row 0.
 
-    Span 0 (tokens 0, 1) earns 2, span 1 (tokens 2, 3) earns -1, the row 3: r = (0, 1.5, 0, 2), mean .875.
+    Row 0: span 0 (tokens 0, 1) earns 2, span 1 (tokens 2, 3) earns -1, the row 3: r = (0, 1.5, 0, 2).
+    Row 1: span 0 earns 4 at token 1, nothing else applies: r = (0, 4, 0). Row 2 has no reward. The mean is 7.5 / 7.
     """
-    table = torch.tensor([[[NAN, 2.0], [NAN, -1.0]]])
-    rewards, span = torch.tensor([[3.0, 0.5]]), torch.tensor([[0, 0, 1, 1]])
-    value, mask = torch.tensor([[0.0, 1.0, 0.0, 2.0]]), torch.ones(1, 4, dtype=torch.bool)
-    ref = torch.tensor([[-1.0, -2.0, -3.0, -4.0]])
-    old = ref + torch.tensor([[0.0, 1.0, 0.0, 0.0]])
+    table = torch.tensor([[[NAN, 2.0], [NAN, -1.0]], [[NAN, 4.0], [NAN, NAN]], [[NAN, NAN], [NAN, NAN]]])
+    rewards, span = torch.tensor([[3.0, 0.5], [NAN, 4.0], [NAN, NAN]]), torch.tensor([[0, 0, 1, 1]] * 3)
+    value = torch.tensor([[0.0, 1.0, 0.0, 2.0], [1.0, 0.0, 2.0, NAN], [1.0, 1.0, 1.0, 1.0]])
+    seen = torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0], [0, 0, 0, 0]]).bool()
+    ref = torch.tensor([[-1.0, -2.0, -3.0, -4.0]] * 3)
+    old = ref + torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 7.0], [5.0] * 4])
+    mask = ~torch.isnan(value)
     found = gae_spans(rewards, torch.ones(2), table, span, mask, value, old, ref, beta=0.5, lam=0.0, epsilon=0.0)
-    r = torch.tensor([0.0, 1.5, 0.0, 2.0])
-    scale = (((r - 0.875) ** 2).mean()) ** 0.5
-    scaled = (r - 0.875) / scale + 0.875
-    delta = scaled + torch.tensor([1.0, 0.0, 2.0, 0.0]) - value[0]
-    torch.testing.assert_close(found.returns[0], delta + value[0], atol=1e-6, rtol=0)
-    want = (delta - delta.mean()) / delta.std(correction=0)
-    torch.testing.assert_close(found.advantage[0], want, atol=1e-6, rtol=0)
+    r = torch.tensor([0.0, 1.5, 0.0, 2.0, 0.0, 4.0, 0.0])
+    scaled = (r - 7.5 / 7) / r.std(correction=0) + 7.5 / 7
+    after, before = [1.0, 0.0, 2.0, 0.0, 0.0, 2.0, 0.0], [0.0, 1.0, 0.0, 2.0, 1.0, 0.0, 2.0]
+    delta = scaled + torch.tensor(after) - torch.tensor(before)
+    torch.testing.assert_close(found.returns[seen], delta + value[seen], atol=1e-6, rtol=0)
+    assert torch.isnan(found.returns[~seen]).all()
+    torch.testing.assert_close(
+        found.advantage[seen], (delta - delta.mean()) / delta.std(correction=0), atol=1e-6, rtol=0
+    )
+    assert not found.advantage[~seen].any()
 
 
 @pytest.mark.parametrize("rows", [0, 2])
