@@ -221,7 +221,8 @@ class Collects:
         if self.replay:  # a stored row keeps what the policy said of it when it was written
             wanted |= {"old_logp", "old_entropy"}
         found: dict[str, list[list[float]]] = {name: [] for name in sorted(wanted)}
-        asked = {"teacher_logp": self.teacher.logp(mine)} if self.teacher else {}
+        teacher = self.teacher if "teacher_logp" in self.parts.reads else None
+        asked = {"teacher_logp": teacher.logp(mine)} if teacher else {}
         size = self.parts.rows_per_micro_batch
         for chunk in (mine[i : i + size] for i in range(0, len(mine) if wanted else 0, size)):
             table = rows.scored(chunk, self.parts.stack)

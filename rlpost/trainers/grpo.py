@@ -16,7 +16,7 @@ from rlpost import rows, step
 from rlpost.built import training_tasks
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError
-from rlpost.fields import REFERENCE
+from rlpost.fields import REFERENCE, TEACHER
 from rlpost.likelihood.scoring import is_seeded, teach
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, reference, start_from, with_adapter
@@ -63,8 +63,7 @@ class Grpo(Scores, Collects, OwnStep, GRPOTrainer):
         self.states = States(parts, [stream.name for stream in self.streams.all], self.accelerator)
         reads = parts.reads | self.streams.reads()
         self.reference = reference(self.model, cfg.tree) if reads & REFERENCE else None
-        teaches = "teacher_logp" in reads
-        self.teacher = Teacher(parts.stack.models["teacher"], bundle.encoder) if teaches else None
+        self.teacher = Teacher(parts.stack.models["teacher"], bundle.encoder) if reads & TEACHER else None
         self.critic = Critic(parts.critic, parts.critic_coef, self) if parts.critic else None
         if parts.follows and self.reference:
             _refuse_fixed(self.reference, is_sharded(self.accelerator))

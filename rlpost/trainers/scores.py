@@ -1,16 +1,19 @@
 """How rows are scored in a GRPO run: with the policy for the loss and beforehand, and with the reference."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlpost import rows
-from rlpost.likelihood.scoring import Ask, Rows, against, is_seeded
+from rlpost.errors import ConfigError, ModelError
+from rlpost.likelihood.scoring import Ask, Rows, against, head_weight, is_seeded
 from rlpost.likelihood.seeds import seed_of
 from rlpost.models.encode import Encoder
 from rlpost.models.roles import Reference
+from rlpost.models.teacher import Teacher
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.sharing import Sharing
 from rlpost.types import Prompt, TokenBatch
@@ -29,17 +32,18 @@ class Scores:
     accelerator: Any
     encoder: Encoder
     parts: Parts
+    model: Any
     reference: Reference | None
+    teacher: Teacher | None
     sharing: Sharing
     phase: Callable[..., Any]
     _draw: int
 
     def _batch(self, model: Any, item: rows.MicroBatch) -> TokenBatch:
         """The record that the pure step reads: the rows scored with a policy, beside what was scored beforehand."""
-        inputs = self._rows(item, item.scored.mask)
-        extra = self._frozen(item, inputs)
-        if "divergence" in extra:
-            inputs = extra.pop("divergence")
+        ref_logp, inputs = self._frozen(item, self._rows(item, item.scored.mask))
+        if "teacher_divergence" in self.parts.reads:
+            inputs = self._taught(item, inputs)
         found = self.parts.likelihood(model, inputs)
         table, device = item.scored, found.logp.device
         return TokenBatch(
@@ -49,23 +53,45 @@ class Scores:
             entropy=found.entropy,
             old_logp=_first(item.logps.get("old_logp"), table.old_logp, found.logp).to(device).detach(),
             old_entropy=_first(item.logps.get("old_entropy"), table.old_entropy, found.entropy).to(device).detach(),
-            ref_logp=extra.get("ref_logp"),
-            ref_divergence=found.divergence,
+            ref_logp=ref_logp,
+            ref_divergence=found.divergence if "ref_divergence" in self.parts.reads else None,
+            teacher_divergence=found.divergence if "teacher_divergence" in self.parts.reads else None,
             advantage=table.advantage.to(device),
             **{name: _to(getattr(table, name), device) for name in SCORED_FIELDS},
         )
 
-    def _frozen(self, item: rows.MicroBatch, inputs: Rows) -> dict[str, Any]:
-        """What the reference says of the rows, computed once per micro-batch until the reference moves."""
-        if self.reference is None or ("ref_logp" in item.logps and self.parts.divergence is None):
-            return {name: item.logps[name] for name in ("ref_logp",) if name in item.logps}
+    def _frozen(self, item: rows.MicroBatch, inputs: Rows) -> tuple[Tensor | None, Rows]:
+        """What the reference says of the rows, computed once per micro-batch until the reference moves.
+
+        Where a divergence to it is read, the rows come back with that question.
+        """
+        diverges = self.parts.divergence if "ref_divergence" in self.parts.reads else None
+        if self.reference is None or ("ref_logp" in item.logps and diverges is None):
+            return item.logps.get("ref_logp"), inputs
         with self.phase("reference"), self.reference.use() as model:
             found = self.parts.likelihood(model, inputs)
-            asked = against(inputs.ask, self.parts.divergence, model, found.hidden) if self.parts.divergence else None
+            asked = against(inputs.ask, diverges, model, found.hidden) if diverges else inputs.ask
         item.logps["ref_logp"] = found.logp
-        if asked is None:
-            return {"ref_logp": found.logp}
-        return {"ref_logp": found.logp, "divergence": Rows(inputs.inputs, asked)}
+        return found.logp, Rows(inputs.inputs, asked)
+
+    def _taught(self, item: rows.MicroBatch, inputs: Rows) -> Rows:
+        """The same rows, with the question how far the policy is from the teacher's distributions."""
+        if self.teacher is None or self.parts.divergence is None:
+            raise ConfigError(
+                "teacher_divergence is read without a teacher or without a divergence; check the run first"
+            )
+        with self.phase("reference"):
+            model, states = self.teacher.predicting(item.rollouts, item.scored.mask)
+        words, own = len(head_weight(model)), len(head_weight(self.model))
+        if words != own:
+            raise ModelError(f"models.teacher knows {words} tokens and the policy {own}; name a teacher of its family")
+        device = self.accelerator.device
+        asked = against(inputs.ask, self.parts.divergence, model, states.to(device))
+        bias = asked.other_bias
+        asked = replace(
+            asked, other_head=asked.other_head.to(device), other_bias=None if bias is None else bias.to(device)
+        )
+        return Rows(inputs.inputs, asked)
 
     def _rows(self, item: rows.MicroBatch, mask: Tensor) -> Rows:
         """Model inputs: one row per prompt where the model can and it pays, otherwise one row per completion."""
