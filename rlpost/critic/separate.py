@@ -20,8 +20,8 @@ class Separate:
         value loss = coef * mean over the step's tokens of max((V_t - returns_t)^2, (clipped - returns_t)^2) / 2
 
     Gradient:
-        That of the value loss for trunk and head, by an AdamW of their own without weight decay, after the policy's
-        backward pass; none for the policy. Norms above max_grad_norm are scaled down.
+        That of the value loss for trunk and head, followed by an AdamW of their own (no weight decay) when the policy's
+        optimizer steps; none for the policy. Norms above max_grad_norm are scaled down.
 
     Reduces to:
         the squared error at an infinite clip; an advantage without a baseline until the first update, for w = b = 0.

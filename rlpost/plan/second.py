@@ -47,6 +47,10 @@ def _scorer(node: Mapping[str, Any] | None) -> int | None:
     kind = str((node or {}).get("_target_")).rpartition(".")[2]
     if node is None or kind in ("Server", "StandIn"):
         return 0
+    if kind in ("Told", "Routed"):
+        inner = [node.get("scorer")] if kind == "Told" else list(node["teachers"].values())
+        own = [_scorer(one) for one in inner]
+        return None if None in own else sum(size for size in own if size is not None)
     if kind == "Local":
         return memory.weights(skeleton(node["model"]).model)
     if kind == "RewardHead":

@@ -29,8 +29,10 @@ def solved(recipe, overrides, seed, steps=500, lr=20.0):
         reward = (tokens == 0).all(-1, keepdim=True).float()
         mask, group = torch.ones_like(tokens, dtype=torch.bool), torch.zeros(16, dtype=torch.long)
         credit = step.score(toy.scored(reward, group, mask, logp.detach(), tokens=tokens), method, **now).scored
-        whole = policy_top_k_reverse_kl(teacher.log(), logits, k=5).expand(16, LENGTH)
-        batch = toy.batch(credit, logp, teacher_logp=teacher[place, tokens].log(), teacher_divergence=whole)
+        more = {"teacher_logp": teacher[place, tokens].log()}
+        if "teacher_divergence" in method.reads():
+            more["teacher_divergence"] = policy_top_k_reverse_kl(teacher.log(), logits, k=5).expand(16, LENGTH)
+        batch = toy.batch(credit, logp, **more)
         value, _ = step.loss(batch, method, step.counts(credit), **now)
         (gradient,) = torch.autograd.grad(value, logits)
         with torch.no_grad():

@@ -49,6 +49,37 @@ def test_the_batch_holds_the_divergence_to_the_teachers_distribution(tmp_path):
     assert batch.teacher_divergence.requires_grad
 
 
+def own_logp(seed, item, i):
+    rollout = item.rollouts[i]
+    ids, n = torch.tensor([rollout.prompt.ids + rollout.tokens]), len(rollout.tokens)
+    logits = tiny.text(seed=seed).model(input_ids=ids).logits[0, -n - 1 : -1]
+    return torch.log_softmax(logits, -1).gather(-1, ids[0, -n:, None])[:, 0].detach()
+
+
+def test_the_teachers_own_base_may_be_the_reference(tmp_path):
+    """Policy, teacher and reference are three models; the credit is scale * (teacher - ref) - (old - ref)."""
+    base = "models.reference={_target_: rlpost.models.tiny.text, seed: 9}"
+    made = trainer(tmp_path, "recipe=g_opd", TEACHER[1], base)
+    item = made.micro_batches(0)[0]
+    old, teacher, ref = (own_logp(seed, item, 0) for seed in (0, 7, 9))
+    n = len(old)
+    torch.testing.assert_close(item.scored.ref_logp[0, :n], ref, rtol=1e-4, atol=1e-4)
+    want = 1.25 * (teacher - ref) - (old - ref)
+    torch.testing.assert_close(item.scored.advantage[0, :n], want, rtol=1e-3, atol=1e-3)
+
+
+def test_a_told_teacher_and_several_by_task_reach_the_credit(tmp_path):
+    told = ["recipe=g_opd", "scorer@models.teacher=told", "advantage=teacher_gain", "dataset=arithmetic_sft"]
+    item = trainer(tmp_path / "a", *told).micro_batches(0)[0]
+    mask = item.scored.mask
+    assert item.scored.advantage[mask].abs().max() > 1e-3, "the same weights, told more"
+    assert trainer(tmp_path / "b", "recipe=g_opd").micro_batches(0)[0].scored.advantage.abs().max() < 1e-4
+    teachers = "models.teacher.teachers={plus: {_target_: rlpost.models.scorer.local.Local, model: ${model}}}"
+    cfg = compose("grpo", ["recipe=g_opd", "scorer@models.teacher=routed", teachers])
+    check(cfg)
+    assert cfg.tree["models"]["teacher"]["teachers"]["plus"]["model"] == cfg.tree["model"]
+
+
 def test_a_whole_distribution_needs_one_model_at_hand():
     check(compose("grpo", WHOLE))
     with pytest.raises(ConfigError, match="teacher_kl reads 'teacher_divergence', but no divergence is picked"):
