@@ -93,7 +93,10 @@ class Critic:
     def state_dict(self) -> dict[str, Any]:
         """The weights that train, and the optimizer's state."""
         weights = {name: p.detach().cpu() for name, p in self.own.items()}
-        return {"weights": weights, "optimizer": self.optimizer.state_dict()}
+        found = self.optimizer.state_dict()
+        # On the CPU, so that a checkpoint also opens on a machine without this run's devices.
+        state = {i: {name: _cpu(x) for name, x in one.items()} for i, one in found["state"].items()}
+        return {"weights": weights, "optimizer": {**found, "state": state}}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -117,6 +120,10 @@ class Critic:
         device = self.trainer.accelerator.device
         with torch.autocast(device.type, torch.bfloat16, enabled=self.trainer.accelerator.mixed_precision == "bf16"):
             return self.network(self.trainer._rows(item, mask)).float()
+
+
+def _cpu(value: Any) -> Any:
+    return value.cpu() if isinstance(value, Tensor) else value
 
 
 class _Step(TrainerCallback):
