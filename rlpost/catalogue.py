@@ -1,5 +1,7 @@
 """What there is: the recipes and options on disk, listed and explained without importing them."""
 
+import copy
+import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,12 +50,17 @@ _Loader.add_implicit_resolver(
 def read_yaml(path: Path) -> dict[str, Any]:
     """A recipe file as plain data; an empty file is an empty dictionary."""
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        data = copy.deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if data is not None and not isinstance(data, dict):
         raise ConfigError(f"{path} holds a {type(data).__name__}; a recipe file is a mapping of keys to values")
     return data or {}
+
+
+@functools.lru_cache(maxsize=1024)  # a listing asks for the same commands with every recipe
+def _parsed(text: str) -> Any:
+    return yaml.load(text, Loader=_Loader)
 
 
 def package_of(path: Path) -> str | None:

@@ -11,8 +11,6 @@ from urllib.parse import unquote, urlparse
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra.core.default_element import ResultDefault
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -23,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rlpost import allow, catalogue
 from rlpost.errors import ConfigError
+from rlpost.loader import Loader
 from rlpost.nodes import RESERVED, ROLLOUT_RESERVED, build
 from rlpost.origin import flatten, nearest_origin, origins, picks_of
 from rlpost.run import redact
@@ -282,23 +281,13 @@ def _fits(command: str, name: str, path: Path, request: _Request) -> bool:
     return good
 
 
-class _Loader(ConfigLoaderImpl):
-    """Hydra's loader, which keeps the files that it composed, in order; computing them again doubles the time."""
-
-    found: Sequence[ResultDefault] = ()
-
-    def _compose_config_from_defaults_list(self, defaults: list[ResultDefault], repo: Any) -> DictConfig:
-        self.found = defaults
-        return super()._compose_config_from_defaults_list(defaults=defaults, repo=repo)
-
-
 def _compose_groups(command: str, request: _Request) -> tuple[DictConfig, list[Any]]:
     overrides = [*request.hydra, *_without_repeats(request)]
     outer = GlobalHydra.instance()
     running, outer.hydra = outer.hydra, None
     try:
         with initialize_config_dir(config_dir=str(request.roots[0]), version_base="1.3"):
-            loader = _Loader(GlobalHydra.instance().config_loader().get_search_path())
+            loader = Loader(GlobalHydra.instance().config_loader().get_search_path())
             cfg = loader.load_configuration(command, overrides, RunMode.RUN, from_shell=False)
     except UNREADABLE as error:
         request.faults.append(" ".join(str(error).split()))

@@ -12,11 +12,14 @@ TEACHER = {"teacher_logp", "teacher_divergence"}
 def reads(plugin: Callable[..., Any]) -> tuple[str, ...]:
     """Names of the positional parameters of a function, a partial of one, or an object with `__call__`."""
     bare = plugin.func if isinstance(plugin, functools.partial) else plugin
-    if not inspect.isroutine(bare):
-        bare = type(bare).__call__
+    return _positional(bare if inspect.isroutine(bare) else type(bare).__call__)
+
+
+@functools.lru_cache(maxsize=4096)  # every term of every step asks
+def _positional(function: Callable[..., Any]) -> tuple[str, ...]:
     names = [
         name
-        for name, p in inspect.signature(bare).parameters.items()
+        for name, p in inspect.signature(function).parameters.items()
         if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
     return tuple(name for name in names if name != "self")

@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[1]
+SWEEPING = str(ROOT / "tests/sweeping.py")
 MODULES = (
     "torch", "datasets", "peft", "accelerate", "safetensors.torch", "torch.distributed.run",
     "transformers.generation.utils", "transformers.models.llama.modeling_llama",
     "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl",
     "trl.trainer.grpo_trainer", "trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "trl.trainer.reward_trainer",
-    "rlpost.app", "rlpost.execute", "rlpost.assemble", "rlpost.trainers.grpo", "rlpost.trainers.sft",
+    "hydra", "rlpost.app", "rlpost.execute", "rlpost.assemble", "rlpost.trainers.grpo", "rlpost.trainers.sft",
     "rlpost.trainers.dpo", "rlpost.trainers.reward", "rlpost.run.folder", "rlpost.run.report",
     "rlpost.dataset.arithmetic", "rlpost.models.tiny",
 )  # fmt: skip
@@ -52,6 +53,9 @@ class Child:
             self.returncode = int(self._answers.readline())
             self._line.close()
         return self.returncode
+
+    def ended(self) -> bool:
+        return self.returncode is not None or bool(select.select([self._line], [], [], 0)[0])
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         with contextlib.suppress(ProcessLookupError):  # it has ended
@@ -89,6 +93,28 @@ def run(
             for kind in (".out", ".err")
         ]
     return subprocess.CompletedProcess([target, *arguments], next((code for code in codes if code), 0), *said)
+
+
+class Run:
+    """A child in the form of a `subprocess.Popen` whose output is let go and whose errors are a pipe."""
+
+    def __init__(self, target: str, *arguments: str) -> None:
+        self._place = tempfile.TemporaryDirectory()
+        self._child = start(target, *arguments, output=Path(self._place.name, "run"))
+        self.pid, self.returncode = self._child.pid, None
+
+    def poll(self) -> int | None:
+        if self.returncode is None and self._child.ended():
+            self.returncode = self._child.wait()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        self._child.kill(number)
+
+    def communicate(self) -> tuple[None, str]:
+        self.returncode = self._child.wait()
+        with self._place:
+            return None, Path(self._place.name, "run.err").read_text(encoding="utf-8")
 
 
 def _places(ranks: int) -> list[dict[str, str]]:

@@ -4,7 +4,6 @@
 prompt). Rollouts, rewards and the step are those of a real run; only the model is a table.
 """
 
-import functools
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -14,15 +13,17 @@ import torch
 from torch import Tensor
 
 from rlpost import assemble, rows, step
-from rlpost.config import build, compose
+from rlpost.config import build
 from rlpost.models import tiny
 from rlpost.models.encode import Encoder
 from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Completion, Sampling
 from rlpost.stack import Reward, RewardStack
 from rlpost.types import Rollout, Scored, Task, TokenBatch
+from tests.toy import composed
 
 ENCODER = Encoder(tiny.byte_tokenizer())
+EOS = ENCODER.tokenizer.eos_token_id
 TURN = "<|im_start|>assistant\n"
 # The symbol that ends a completion.
 END = "$"
@@ -38,10 +39,7 @@ class Tabular:
 
     def __init__(self, symbols: str, logits: Tensor, state: Callable[[str, str], int], seed: int = 0):
         self.ids = [
-            ENCODER.tokenizer.eos_token_id
-            if s == END
-            else ENCODER.tokenizer(s, add_special_tokens=False)["input_ids"][0]
-            for s in symbols
+            EOS if s == END else ENCODER.tokenizer(s, add_special_tokens=False)["input_ids"][0] for s in symbols
         ]
         self.place = {token: i for i, token in enumerate(self.ids)}
         self.logits = logits.clone().requires_grad_()
@@ -65,7 +63,7 @@ class Tabular:
             for i, symbol, p in zip(alive, chosen.tolist(), logp[states, chosen].tolist(), strict=True):
                 tokens[i].append(self.ids[symbol])
                 logps[i].append(p)
-                done[i] = self.ids[symbol] == ENCODER.tokenizer.eos_token_id
+                done[i] = self.ids[symbol] == EOS
                 texts[i] += "" if done[i] else _text([self.ids[symbol]])
         return [Completion(t, p, "eos" if d else "length") for t, p, d in zip(tokens, logps, done, strict=True)]
 
@@ -96,7 +94,7 @@ class Tabular:
         """How likely the policy writes `text` under a question whose rendered form contains `question`."""
         p, table = 1.0, self.logits.detach().softmax(-1)
         for symbol in text:
-            token = ENCODER.tokenizer.eos_token_id if symbol == END else ENCODER.tokenizer(symbol)["input_ids"][0]
+            token = EOS if symbol == END else ENCODER.tokenizer(symbol)["input_ids"][0]
             p *= float(table[self.state(question, after), self.place[token]])
             after += symbol
         return p
@@ -106,7 +104,7 @@ class Values:
     """A critic with a number per state of the table; places, loss and clip are those of the recipe's own."""
 
     def __init__(self, policy: Tabular, name: str, *overrides: str, lr: float):
-        self.policy, self.option = policy, build(_tree(name, *overrides)["critic"])
+        self.policy, self.option = policy, build(composed(f"recipe={name}", "model=tiny", *overrides)["critic"])
         self.table = torch.zeros(len(policy.logits), requires_grad=True)
         self.optimizer = torch.optim.SGD([self.table], lr=lr)
 
@@ -127,14 +125,9 @@ class Values:
         self.optimizer.step()
 
 
-@functools.cache
-def _tree(name: str, *overrides: str) -> Mapping[str, Any]:
-    return compose("grpo", [f"recipe={name}", "model=tiny", *overrides]).tree
-
-
 def collected(name: str, *overrides: str):
     """The picked rollout of a recipe, its method, and how it samples, built as `rlpost grpo` builds them."""
-    tree = _tree(name, *overrides)
+    tree = composed(f"recipe={name}", "model=tiny", *overrides)
     sampling, n = assemble.sampling(tree["rollout"]), int(tree["rollout"]["num_generations"])
     return build(tree["rollout"]), assemble.method(tree), sampling, n
 

@@ -13,9 +13,9 @@ from tests import forked
 TINY = ["model=tiny", "debug=smoke", "trainer.max_steps=1", "evaluation.tasks=2", "run.report=false"]
 
 
-def rlpost(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def rlpost(folder: Path, *words: str, by: str = forked.SWEEPING) -> subprocess.CompletedProcess[str]:
     line = ["grpo", "-m", *TINY, f"hydra.sweep.dir={folder}", *words]
-    return forked.run("rlpost", *line, env={"COLUMNS": "200"})
+    return forked.run(by, *line, env={"COLUMNS": "200"})
 
 
 def test_plan_forces_values_and_leaves_picks_to_hydra():
@@ -108,8 +108,9 @@ def test_a_failed_job_does_not_hide_the_others(tmp_path):
 
 @pytest.mark.slow
 def test_joblib_launcher(tmp_path):
+    """The sweep that is started as users start it: a process for the sweep, one for each job."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    done = rlpost(tmp_path, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    done = rlpost(tmp_path, "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", by="rlpost")
     assert done.returncode == 0, done.stdout + done.stderr
     assert [job["status"] for job in multirun.outcomes(tmp_path)] == ["ok", "ok"]
 

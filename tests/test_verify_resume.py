@@ -7,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from rlpost.errors import ConfigError, SelfCheckError
+from rlpost import verify_resume
+from rlpost.errors import ConfigError, RlpostError, SelfCheckError
 from rlpost.verify_resume import _moved, compared, verify
+from tests import forked
 
 
 def folder(place, loss=0.5, weight=1.0, text="7", seconds=2.0):
@@ -67,10 +69,17 @@ def test_what_cannot_be_verified_is_refused():
             verify(command, overrides, steps)
 
 
-def test_a_killed_run_goes_on_as_itself():
+def test_a_killed_run_goes_on_as_itself(monkeypatch):
+    """The three runs are forked, which spares the imports; the test below starts one as users do."""
+    monkeypatch.setattr(verify_resume, "_start", lambda command, given: forked.Run("rlpost", command, *given))
     said = []
     found = verify("sft", ["model=tiny", "trainer.per_device_train_batch_size=2"], 1, said.append)
     assert len(said) == 3 and found["files of weights"] == 1 and found["metrics"] > 4
+
+
+def test_a_run_that_fails_is_told_with_what_it_said():
+    with pytest.raises(RlpostError, match=r"ended with exit code 2:\n(?s:.*)trainer\.max_step"):
+        verify("sft", ["model=tiny", "trainer.max_step=3"], 1, lambda _: None)
 
 
 def test_a_run_without_any_gradient_proves_little(tmp_path):

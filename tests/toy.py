@@ -4,7 +4,10 @@ A completion is `length` tokens drawn from the row of its prompt; `reward(prompt
 about a method needs no more than this, and runs in seconds.
 """
 
+import copy
+import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,7 +27,17 @@ CARRIED = (
 
 def recipe(name: str, *overrides: str) -> Method:
     """The method of a published recipe, built from its YAML as `rlpost grpo` builds it."""
-    return assemble.method(compose("grpo", [f"recipe={name}", *overrides]).tree)
+    return assemble.method(composed(f"recipe={name}", *overrides))
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The values of `rlpost grpo` with these overrides; a test asks for the same ones with each seed."""
+    return copy.deepcopy(_composed(overrides))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
+    return compose("grpo", overrides).tree
 
 
 def scored(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from rlpost.build.rows import demonstration, groups, penalised
+from rlpost.build.rows import score as value_of
 from rlpost.types import Rollout, Task
 
 Scored = tuple[float, Rollout]
@@ -73,6 +74,30 @@ def best_of_batch(
     rng.shuffle(rows)  # the sort is stable, so equal scores keep this order
     rows.sort(key=lambda one: one[0], reverse=True)
     return [demonstration(rollout) for _, rollout in rows[:wanted]]
+
+
+def longest_right(
+    rollouts: Sequence[Rollout], *, score: str = "", threshold: float = 1.0, whole: bool = True
+) -> list[Task]:
+    """The longest of the right completions of each prompt: a start for a model that is to think at length.
+
+    Equation:
+        y = argmax |y_k| over the completions with r(x, y_k) >= threshold
+
+    Edge cases:
+        Length counts tokens; of equally long ones the first. A prompt without a right completion gives no row.
+        `whole` leaves out completions that were cut at the limit, whose end is missing.
+
+    Paper:
+        Think-RM, arXiv 2505.16265: its supervised start on long traces.
+    """
+    found = []
+    for group in groups(rollouts):
+        values = [(value_of(rollout, score), rollout) for rollout in group if not whole or rollout.stop != "length"]
+        right = [rollout for value, rollout in values if value is not None and value >= threshold]
+        if right:
+            found.append(demonstration(max(right, key=lambda rollout: rollout.info["length"])))
+    return found
 
 
 def _scored(

@@ -56,20 +56,22 @@ def arena(
     Equation:
         s_i, s_j of a pair = the judge's grades of both, added over both orders of showing them
         anchor: all meet row 0.  round_robin: all meet all.  single_elimination: seeds as in anchor, then a bracket
+        double_elimination: out with the second loss, two champions in one final
         swiss: ceil(log2 G) rounds between rows of like points, a win 1, a tie 1/2
         score = 1 - rank / (G - 1), rank 0 the champion's (anchor and round_robin: equal scores share the better rank)
     Edge cases:
-        Two judgements a pair: 2 (G - 1) for anchor, up to 4 (G - 1) for single_elimination, G (G - 1) for round_robin,
-        G ceil(log2 G) for swiss.
+        Two judgements a pair: 2 (G - 1) for anchor, up to 4 (G - 1) for single_elimination, 4 (G - 1) for
+        double_elimination, G (G - 1) for round_robin, G ceil(log2 G) for swiss.
         Where a reply stays unreadable both answers get maximum/2, which is counted, with the judge's text; past the
-        share `max_unparsable` the run stops. A row alone in its group: 0. All equal in anchor or round_robin: 0. The
-        bracket always has a champion: a group of equal completions is ranked by the judge's noise. Texts are fenced
+        share `max_unparsable` the run stops. A row alone in its group: 0. All equal in anchor or round_robin: 0. A
+        knock-out always has a champion: a group of equal completions is ranked by the judge's noise. Texts are fenced
         with a hash of both, as in `rubric`; media are not shown. `template` has {fence}, {question}, {answer_a},
         {answer_b}, {criteria}, {maximum} and every dataset column.
 
     Paper:
         ArenaRL, arXiv 2601.06487: single_elimination; its released configuration has anchor.
-        Assumed: the wording; swiss takes a group that is odd by one in turn. Double elimination is not here.
+        Assumed: the wording; swiss takes a group that is odd by one in turn; the published draw of double_elimination
+        is another one each time.
     """
     if maximum <= 0 or topology not in TOPOLOGIES or "{answer_a}" not in template or "{answer_b}" not in template:
         raise ConfigError(

@@ -1,16 +1,20 @@
 """Rewards for following instructions that can be checked: the column `constraints` lists what an answer must be.
 
-A constraint is `{kind, value}`, of a kind in `CHECKS`. The answer is what stands in answer tags behind thoughts.
+A constraint is `{kind, value}`, of a kind in `CHECKS`; a kind with two values has them in a list, as in
+`{kind: word_at_least, value: [blue, 2]}`. They are the rules of IFEval (arXiv 2311.07911) but for the language. The
+answer is what stands in answer tags behind thoughts.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from rlpost import foreign
 from rlpost.lift import per_rollout
 from rlpost.reward.format import THINK_ANSWER
 from rlpost.types import Rollout
 
+JUDGED = "judged"  # the kind that reward `constraints_judged` asks a second model about
 FORM = re.compile(THINK_ANSWER, re.DOTALL)
 ANSWER = re.compile(r"<answer>(.*)</answer>", re.DOTALL)
 
@@ -19,26 +23,68 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text)
 
 
-def _has(text: str, word: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
+def _count(text: str, word: Any) -> int:
+    return len(re.findall(rf"(?<!\w){re.escape(str(word))}(?!\w)", text, re.IGNORECASE))
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def _sentences(text: str) -> list[str]:
+    return [part for part in re.split(r"(?<=[.!?])[\"'”’)]*(?:\s+|$)", text) if _words(part)]
+
+
+def _is_json(text: str) -> bool:
+    """An object or a list, alone or in a fence of code."""
+    inner = re.fullmatch(r"```(?:json)?\s*\n(.*)\n\s*```", text.strip(), re.DOTALL)
+    try:
+        return isinstance(foreign.parsed(inner.group(1) if inner else text), dict | list)
+    except ValueError:
+        return False
 
 
 CHECKS: dict[str, Callable[[str, Any], bool]] = {
     "words_at_least": lambda text, n: len(_words(text)) >= int(n),
     "words_at_most": lambda text, n: 0 < len(_words(text)) <= int(n),
-    "includes": lambda text, word: _has(text, str(word)),
-    "excludes": lambda text, word: bool(text.strip()) and not _has(text, str(word)),
+    "includes": lambda text, word: _count(text, word) > 0,
+    "excludes": lambda text, word: bool(text.strip()) and _count(text, word) == 0,
     "starts_with": lambda text, start: text.strip().startswith(str(start)),
     "ends_with": lambda text, end: text.strip().endswith(str(end)),
     "lower_case": lambda text, _: text.islower(),
     "upper_case": lambda text, _: text.isupper(),
     "lines": lambda text, n: len([line for line in text.splitlines() if line.strip()]) == int(n),
+    "paragraphs": lambda text, n: len(_paragraphs(text)) == int(n),
+    "paragraph_starts_with": lambda text, of: (
+        len(_paragraphs(text)) >= int(of[0]) and _words(_paragraphs(text)[int(of[0]) - 1])[:1] == [str(of[1])]
+    ),
+    "sentences_at_least": lambda text, n: len(_sentences(text)) >= int(n),
+    "sentences_at_most": lambda text, n: 0 < len(_sentences(text)) <= int(n),
+    "word_at_least": lambda text, of: _count(text, of[0]) >= int(of[1]),
+    "word_at_most": lambda text, of: bool(text.strip()) and _count(text, of[0]) <= int(of[1]),
+    "letter_at_least": lambda text, of: text.lower().count(str(of[0]).lower()) >= int(of[1]),
+    "capital_words_at_least": lambda text, n: sum(word.isupper() for word in _words(text)) >= int(n),
+    "capital_words_at_most": lambda text, n: bool(text.strip()) and sum(w.isupper() for w in _words(text)) <= int(n),
+    "bullets": lambda text, n: len(re.findall(r"^\s*(?:[-*•]|\d+[.)])\s+\S", text, re.MULTILINE)) == int(n),
+    "placeholders_at_least": lambda text, n: len(re.findall(r"\[[^\[\]\n]+\]", text)) >= int(n),
+    "highlights_at_least": lambda text, n: len(re.findall(r"(?<!\*)\*{1,2}[^*\s][^*\n]*\*{1,2}(?!\*)", text)) >= int(n),
+    "title": lambda text, _: re.search(r"<<[^<>\n]+>>", text) is not None,
+    "quoted": lambda text, _: len(text.strip()) > 2 and text.strip()[0] == text.strip()[-1] == '"',
+    "no_comma": lambda text, _: bool(text.strip()) and "," not in text,
+    "postscript": lambda text, mark: re.search(rf"^\s*{re.escape(str(mark))}\s*\S", text, re.MULTILINE) is not None,
+    "one_of": lambda text, choices: text.strip() in {str(choice) for choice in choices},
+    "json": lambda text, _: _is_json(text),
 }
 
 
 def satisfied(text: str, constraints: Sequence[Mapping[str, Any]]) -> int:
     """How many of the constraints a text meets. Raises ValueError for an unknown kind."""
     unknown = [one.get("kind") for one in constraints if one.get("kind") not in CHECKS]
+    if JUDGED in unknown:
+        raise ValueError(
+            "a constraint of the kind 'judged' needs a judge: 'reward=[constraints_judged,thought_form,"
+            "constraint_gain_judged]' with scorer@models.judge=..."
+        )
     if unknown:
         raise ValueError(f"unknown constraint {unknown[0]!r}; there are {', '.join(CHECKS)}")
     return sum(CHECKS[one["kind"]](text, one.get("value")) for one in constraints)

@@ -10,9 +10,12 @@ from rlpost.types import Rollout
 _DIGITS = r"[-+−]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?![\w]|\.\d)"
 NUMBER = re.compile(r"(?<![\w.,])" + _DIGITS)
 BARE = re.compile(r"[\s$€£*`'\"]*" + _DIGITS + r"[\s.*`'\"]*")
+# A number beside a variable or a bracket is a part of an expression, and no answer that is a number.
+OPERAND = re.compile(r"(?<![A-Za-z'’])[A-Za-z)]\s*[-+*/^×÷−]\s*(?=[-+−]?\d)|\d\s*[-+*/^×÷−]\s*[A-Za-z(](?![A-Za-z])")
+BOX = re.compile(r"\\boxed\{([^{}]*)\}")
 MARKED = (
     re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE),
-    re.compile(r"\\boxed\{([^{}]*)\}"),
+    BOX,
     re.compile(r"\banswer\s*(?:is|:|=)\s*([^\n]+?)(?:\.\s|\.?\n|\.?\Z)", re.IGNORECASE),
 )
 
@@ -42,6 +45,29 @@ def correct(
     return float(found is not None and same(found, str(gold), tolerance=tolerance))
 
 
+@per_rollout
+def boxed(rollout: Rollout, *, right: float = 2.0, wrong: float = -1.5, missing: float = -2.0) -> float | None:
+    """A number for each of three cases: the boxed answer is the gold one, it is another, there is none in a box.
+
+    Equation:
+        right where the content of the last box equals the gold answer, as in `correct`; wrong where it does not;
+        missing where nothing is boxed
+
+    Edge cases: None where the task has no answer. Boxes that differ state no answer: wrong.
+
+    Paper:
+        RAIF, arXiv 2506.01413: its reward for mathematics.
+    """
+    gold = rollout.task.answer
+    if gold is None:
+        return None
+    found = [content.strip() for content in BOX.findall(rollout.text)]
+    if not found:
+        return missing
+    one = len({plain(content) for content in found}) == 1
+    return right if one and same(found[-1], str(gold)) else wrong
+
+
 def final_answer(text: str, *, extract: str, max_numbers: int, numeric: bool) -> str | None:
     """The answer that a completion settles on, or None where it settles on none."""
     if extract == "only":
@@ -69,7 +95,9 @@ def same(found: str, gold: str, *, tolerance: float = 0.0) -> bool:
 
 
 def number(text: str) -> Decimal | None:
-    """The one number that a short text states, or None: "$1,000.00" is 1000, "3 or 4" is None."""
+    """The one number that a short text states, or None: "$1,000.00" is 1000, "3 or 4" and "x + 1" are None."""
+    if OPERAND.search(text):
+        return None
     found = NUMBER.findall(re.sub(r"(?<=[=≈~$€£(])(?=[-+−\d])", " ", text))
     if len(found) != 1:
         return None

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Generator, Sequence
 from typing import Literal
 
-Topology = Literal["anchor", "round_robin", "single_elimination", "swiss"]
+Topology = Literal["anchor", "round_robin", "single_elimination", "double_elimination", "swiss"]
 Pairs = list[tuple[int, int]]
 Scores = Sequence[tuple[float, float]]
 Tournament = Generator[Pairs, Scores, list[float]]
@@ -53,11 +53,59 @@ def single_elimination(players: int) -> Tournament:
             points[j].append(b)
             alive.append(i if a >= b else j)
             out.append(j if a >= b else i)
-        ranked = sorted(out, key=lambda i: -sum(points[i]) / len(points[i])) + ranked
-    ranked = alive + ranked
-    found = [0.0] * players
+        ranked = _by_points(out, points) + ranked
+    return _places(alive + ranked)
+
+
+def double_elimination(players: int) -> Tournament:
+    """Who has lost twice is out: 2 (G - 1) pairs.
+
+    A knock-out of all, then one of those who lost in it, who join in the order of its rounds, then the final of the two
+    champions, a single match. Pairs of a round are drawn, always in the same way; an odd one out advances, and a tie
+    goes to the one drawn first. Who goes out in the same round is ranked by the mean of the scores so far.
+    """
+    draw = random.Random(players)
+    points: list[list[float]] = [[] for _ in range(players)]
+    upper, lower = list(range(players)), list[int]()
+    fallen: list[list[int]] = []
+    ranked: list[int] = []
+    while len(upper) > 1:
+        upper, out = yield from _drawn(upper, points, draw)
+        fallen.append(out)
+    while fallen or len(lower) > 1:
+        lower += fallen.pop(0) if fallen else []
+        if len(lower) > 1:
+            lower, out = yield from _drawn(lower, points, draw)
+            ranked = _by_points(out, points) + ranked
+    if lower:
+        upper, lower = yield from _drawn([*upper, *lower], points, draw)
+    return _places([*upper, *lower, *ranked])
+
+
+def _drawn(
+    alive: Sequence[int], points: Sequence[list[float]], draw: random.Random
+) -> Generator[Pairs, Scores, tuple[list[int], list[int]]]:
+    """A round of pairs that are drawn: who stays, an odd one out among them, and who lost."""
+    order = draw.sample(alive, len(alive))
+    pairs = list(zip(order[::2], order[1::2], strict=False))
+    stay, out = order[2 * len(pairs) :], []
+    for (i, j), (a, b) in zip(pairs, (yield pairs), strict=True):
+        points[i].append(a)
+        points[j].append(b)
+        stay.append(i if a >= b else j)
+        out.append(j if a >= b else i)
+    return stay, out
+
+
+def _by_points(players: Sequence[int], points: Sequence[Sequence[float]]) -> list[int]:
+    return sorted(players, key=lambda i: -sum(points[i]) / len(points[i]))
+
+
+def _places(ranked: Sequence[int]) -> list[float]:
+    """1 - rank / (G - 1), rank 0 for the first."""
+    found = [0.0] * len(ranked)
     for rank, i in enumerate(ranked):
-        found[i] = 1.0 - rank / (players - 1) if players > 1 else 0.0
+        found[i] = 1.0 - rank / (len(ranked) - 1) if len(ranked) > 1 else 0.0
     return found
 
 
@@ -116,6 +164,7 @@ TOPOLOGIES: dict[str, Callable[[int], Tournament]] = {
     "anchor": anchor,
     "round_robin": round_robin,
     "single_elimination": single_elimination,
+    "double_elimination": double_elimination,
     "swiss": swiss,
 }
 

@@ -1,5 +1,6 @@
 """`report.html`: one file with what a run measured, its curves, its completions and how to repeat it."""
 
+import functools
 import json
 import re
 from collections import defaultdict
@@ -40,10 +41,7 @@ def render(folder: Path) -> str:
     rollouts = files.read_lines(folder / "rollouts.jsonl")
     shown = choose(rollouts, ROWS)
     main, more = curves.charts(records)
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    page = jinja2.Environment(loader=loader, autoescape=True)
-    page.filters.update(number=tables.number, tint=tint)
-    return page.get_template("report.html.j2").render(
+    return _page().render(
         title=_title(folder, config, environment),
         facts=_facts(config, environment, records),
         about=[{"name": name, **entry} for name, entry in (config.get("about") or {}).items() if entry],
@@ -64,6 +62,13 @@ def render(folder: Path) -> str:
         folder=folder.resolve().name,
         written=datetime.now().strftime("%Y-%m-%d %H:%M"),
     )
+
+
+@functools.cache
+def _page() -> jinja2.Template:
+    page = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
+    page.filters.update(number=tables.number, tint=tint)
+    return page.get_template("report.html.j2")
 
 
 def choose(rollouts: Sequence[Mapping], limit: int) -> list[Mapping]:

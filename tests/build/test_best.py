@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from rlpost.build.best import best_of_batch, best_of_group
+from rlpost.build.best import best_of_batch, best_of_group, longest_right
 from rlpost.errors import ConfigError, DataError
 from tests.build.rows import Logp, said
 
@@ -65,3 +65,23 @@ def test_a_named_reward_is_the_score():
     assert texts(best_of_group(rows, {}, random.Random(0), score="style")) == [("q", "b")]
     with pytest.raises(DataError, match="no score 'stile'; they have style"):
         best_of_group(rows, {}, random.Random(0), score="stile")
+
+
+def test_the_longest_right_completion_of_each_prompt():
+    rows = [
+        said("easy", "short", 1.0, graded=1.0),
+        said("easy", "the longest", 1.0, graded=0.5),
+        said("easy", "longer", 1.0, graded=1.0),
+        said("easy", "the longest of all, but wrong", 0.0, graded=0.0),
+        said("easy", "right but cut at the limit", 1.0, stop="length", graded=1.0),
+        said("equal", "aaa", 1.0, graded=1.0),
+        said("equal", "bbb", 1.0, graded=1.0),
+        said("hard", "wrong", 0.5, graded=0.5),
+        said("none", "no reward applies", None, graded=None),
+    ]
+    assert texts(longest_right(rows)) == [("easy", "the longest"), ("equal", "aaa")]
+    assert texts(longest_right(rows, whole=False))[0] == ("easy", "right but cut at the limit")
+    assert texts(longest_right(rows, score="graded")) == [("easy", "longer"), ("equal", "aaa")]
+    assert texts(longest_right(rows, score="graded", threshold=0.5))[-1] == ("hard", "wrong")
+    tokens = [said("t", "few letters", 1.0, length=3), said("t", "many", 1.0, length=9)]
+    assert texts(longest_right(tokens)) == [("t", "many")], "length counts tokens"

@@ -7,7 +7,6 @@ from torch import Tensor
 from torch.distributions import Categorical
 
 from rlpost import assemble, step
-from rlpost.config import compose
 from rlpost.types import Counts, TokenBatch
 from tests import toy
 
@@ -23,7 +22,7 @@ def run(
 
     `demonstrations(step, rewards (prompts, n))` says what the stream holds in a step, None for nothing.
     """
-    tree = compose("grpo", [f"recipe={recipe}", *overrides]).tree
+    tree = toy.composed(f"recipe={recipe}", *overrides)
     method = assemble.method(tree)
     streams = [assemble.stream(name, node) for name, node in (tree["aux"] or {}).items()]
     torch.manual_seed(seed)

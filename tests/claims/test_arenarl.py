@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlpost.reward.tournament import played, round_robin, single_elimination
+from rlpost.reward.tournament import double_elimination, played, round_robin, single_elimination
 
 G, GROUPS = 16, 60
 
@@ -19,7 +19,7 @@ def spearman(a, b):
 
 
 def correlations(seed):
-    """Mean rank correlation with latent quality: elimination, all pairs, and grades of 3 levels; judge noise 0.5."""
+    """Mean rank correlation with latent quality, judge noise 0.5: one loss, two losses, all pairs, 3 grades."""
     rng = torch.Generator().manual_seed(seed)
     quality = torch.randn(GROUPS, G, generator=rng)
     asked = []
@@ -34,16 +34,21 @@ def correlations(seed):
 
     knocked = played([single_elimination(G) for _ in range(GROUPS)], judged)
     assert sum(asked) == 2 * (G - 1) * GROUPS
+    asked.clear()
+    twice = played([double_elimination(G) for _ in range(GROUPS)], judged)
+    assert sum(asked) == 2 * (G - 1) * GROUPS
     everyone = played([round_robin(G) for _ in range(GROUPS)], judged)
     heard = quality + 0.5 * torch.randn(GROUPS, G, generator=rng)
     coarse = torch.bucketize(heard, torch.tensor([-1.0, 1.0])).double()
     return [
-        sum(spearman(found[k], quality[k]) for k in range(GROUPS)) / GROUPS for found in (knocked, everyone, coarse)
+        sum(spearman(found[k], quality[k]) for k in range(GROUPS)) / GROUPS
+        for found in (knocked, twice, everyone, coarse)
     ]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_rank_correlation(seed):
-    knocked, everyone, coarse = correlations(seed)
+    knocked, twice, everyone, coarse = correlations(seed)
     assert knocked > everyone - 0.1, (knocked, everyone)
     assert knocked > coarse + 0.02, (knocked, coarse)
+    assert knocked > twice > coarse + 0.02, "without seeds the same number of pairs orders less well"

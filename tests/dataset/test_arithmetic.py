@@ -34,7 +34,7 @@ def test_validation_is_apart_from_both():
 
 
 def test_answers_are_right_and_numbers_within_the_range():
-    for task in arithmetic("train", terms=3, largest=12, operators=["+", "-"], seed=3):
+    for task in arithmetic("train", train_size=64, terms=3, largest=12, operators=["+", "-"], seed=3):
         words = task.columns["expression"].split(" ")
         total = int(words[0])
         for sign, word in zip(words[1::2], words[2::2], strict=True):

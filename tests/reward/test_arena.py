@@ -52,7 +52,10 @@ def test_places_follow_the_grades_and_groups_are_judged_together():
     assert judge.asked[:4] == [("3", "1"), ("1", "3"), ("3", "7"), ("7", "3")]
 
 
-@pytest.mark.parametrize(("topology", "pairs"), [("anchor", 3), ("round_robin", 6), ("single_elimination", 6)])
+@pytest.mark.parametrize(
+    ("topology", "pairs"),
+    [("anchor", 3), ("round_robin", 6), ("single_elimination", 6), ("double_elimination", 6)],
+)
 def test_topologies_and_their_number_of_judgements(topology, pairs):
     judge = Judge(strength)
     found = arena([rollout(f"{i}") for i in (4, 8, 2, 6)], {"judge": judge}, topology=topology)

@@ -29,6 +29,24 @@ def said(answer, **columns):
         ("lower_case", None, "a 2b", "a B"),
         ("upper_case", None, "A 2B", "A b"),
         ("lines", 2, "a\n\nb", "a b"),
+        ("paragraphs", 2, "a\nb\n \nc", "a\nb\nc"),
+        ("paragraph_starts_with", [2, "So"], "a\n\nSo, b", "So\n\nb So"),
+        ("sentences_at_least", 2, 'He said "no." Then 3.5 went.', "It took 3.5 hours."),
+        ("sentences_at_most", 1, "It took 3.5 hours!", "It did. So?"),
+        ("word_at_least", ["blue", 2], "Blue, blue", "blue bluer"),
+        ("word_at_most", ["blue", 1], "blue bluer", "Blue blue"),
+        ("letter_at_least", ["e", 3], "Eke eh", "eke"),
+        ("capital_words_at_least", 2, "A VERY big", "A Very big"),
+        ("capital_words_at_most", 1, "A Very big", "A VERY big"),
+        ("bullets", 2, "So:\n- a\n 2. b\n-c", "* a"),
+        ("placeholders_at_least", 1, "Dear [name]", "Dear []"),
+        ("highlights_at_least", 2, "*a b* and **c**", "*a* * b *"),
+        ("title", None, "<<On blue>>\nIt", "<<>> It <a>"),
+        ("quoted", None, ' "It is" ', '"It" is'),
+        ("no_comma", None, "It is", "Well, no"),
+        ("postscript", "P.S.", "It.\nP.S. more", "It. P.S.\n"),
+        ("one_of", ["yes", "no"], " no\n", "no!"),
+        ("json", None, '```json\n{"a": [1]}\n```', '{"a": 1,}'),
     ],
 )
 def test_each_kind(kind, value, meets, misses):
@@ -37,7 +55,7 @@ def test_each_kind(kind, value, meets, misses):
 
 
 def test_all_kinds_are_tested_and_unknown_ones_refused():
-    assert len(CHECKS) == 9
+    assert len(CHECKS) == 27
     with pytest.raises(ValueError, match="unknown constraint 'rhymes'; there are words_at_least"):
         satisfied("a", [{"kind": "rhymes"}])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlpost.reward.correct import correct, number
+from rlpost.reward.correct import boxed, correct, number
 from tests.reward.rows import rollout
 
 
@@ -25,6 +25,9 @@ def score(text, answer="19", **knobs):
         "+19",
         "It is **19**.",
         "$19",
+        "<answer>19 km/h</answer>",
+        "The answer is x = 19",
+        "<answer>19 (exactly)</answer>",
     ],
 )
 def test_full_marks(text):
@@ -51,6 +54,9 @@ def test_full_marks(text):
         "<answer>18 or 19</answer>",
         "\\boxed{18} or \\boxed{19}",
         "The answer is 20, although 19 was close to it",
+        "<answer>x + 19</answer>",
+        "The answer is 19/k.",
+        "\\boxed{19(x-y) + (z)*19}",
     ],
 )
 def test_no_marks(text):
@@ -69,6 +75,7 @@ def test_numbers_compare_as_numbers_within_the_tolerance():
     assert score("1000.0", answer="1,000") == 1.0
     assert [score("103", answer=100, tolerance=t) for t in (0.029, 0.03)] == [0.0, 1.0]
     assert score("−4", answer="-4") == 1.0  # the typographic minus
+    assert score("<answer>it's -4</answer>", answer="-4") == 1.0
 
 
 def test_other_answers_compare_as_text():
@@ -88,3 +95,10 @@ def test_a_task_without_an_answer_has_no_score():
 def test_number(text, value):
     found = number(text)
     assert (None if found is None else float(found)) == value
+
+
+def test_a_box_is_right_wrong_or_missing():
+    texts = ["It is \\boxed{19}.", "\\boxed{20}", "19", "", "\\boxed{19} or \\boxed{20}", "\\boxed{19} so \\boxed{19}"]
+    assert boxed([rollout(text, "19") for text in texts]) == [2.0, -1.5, -2.0, -2.0, -1.5, 2.0]
+    assert boxed([rollout(text, "19") for text in texts[:3]], right=1.0, wrong=0.0, missing=-1.0) == [1.0, 0.0, -1.0]
+    assert boxed([rollout("\\boxed{19}")]) == [None]

@@ -64,6 +64,27 @@ def test_levels(levels, wanted):
         assert pair_judge(pair, {"judge": Judge(lambda a, b, v=verdict: v)}, levels=levels)[0] == [0, difference]
 
 
+def test_votes_of_a_pair_are_averaged_and_an_unreadable_one_is_left_out():
+    """Verdicts 1, 2 and 5 are +3, +2 and -2, whose mean is 1; without the second they average 0.5."""
+    cast = []
+
+    class Voter(Judge):
+        def judge(self, prompts, *, max_tokens, temperature, seed):
+            assert temperature == 1.0 or seed % 2
+            cast.append(seed)
+            return super().judge(prompts, max_tokens=max_tokens, temperature=temperature, seed=seed)
+
+    for replies, wanted in (([1, 2, 5], 1.0), ([1, "?", "?", 5], 0.5)):
+        said, pair = iter(replies), [rollout("one"), rollout("two")]
+        judge = Voter(lambda a, b, said=said: next(said))
+        found = pair_judge(pair, {"judge": judge}, votes=3, temperature=1.0, max_unparsable=1.0)
+        assert found == [[0, pytest.approx(wanted)], [pytest.approx(-wanted), 0]]
+    assert cast == [0, 2, 4, 0, 2, 3, 4], "each vote has a draw of its own, and so has a second asking"
+    for knobs in ({"votes": 0}, {"votes": 2}):
+        with pytest.raises(ConfigError, match="several differ only at a temperature above 0"):
+            pair_judge(pair, {"judge": judge}, **knobs)
+
+
 def test_equal_answers_are_not_compared():
     judge = Judge(lambda a, b: 1)
     assert pair_judge([rollout("one"), rollout(" one"), rollout("two")], {"judge": judge})[0] == [0, 0, 3]

@@ -6,6 +6,7 @@ from rlpost.reward.tournament import (
     TOPOLOGIES,
     anchor,
     bracket,
+    double_elimination,
     played,
     quantiles,
     round_robin,
@@ -89,6 +90,37 @@ def test_who_advances_unplayed_plays_next():
     assert found == pytest.approx([1, 0.75, 0.5, 0.25, 0])
 
 
+def test_the_best_that_loses_once_comes_back_and_who_loses_twice_is_out():
+    """Four players in order; 0 loses its first match only. It beats both others that fell, and 1 in the final."""
+    seen = []
+
+    def judged(matches):
+        pairs = [(i, j) for _, i, j in matches]
+        early = not any(0 in pair for one in seen for pair in one)
+        seen.append(pairs)
+        return [(0.0 if i == 0 and early else 9.0 - i, 0.0 if j == 0 and early else 9.0 - j) for i, j in pairs]
+
+    found = played([double_elimination(4)], judged)[0]
+    first, top, low, lower, final = seen
+    other = next(pair for pair in first if 0 not in pair)
+    assert set(low[0]) == {0, max(other)}, "the losers of the first round"
+    assert set(lower[0]) == {0, max(top[0])}, "with the loser of the upper final"
+    assert set(final[0]) == {0, 1}
+    wanted = {0: 1, 1: 2 / 3, max(top[0]): 1 / 3, max(other): 0}
+    assert found == pytest.approx([wanted[i] for i in range(4)])
+    assert run(double_elimination, [5.0] * 7)[1] == run(double_elimination, [5.0] * 7)[1], "the same draw every time"
+
+
+def test_who_goes_out_together_is_ranked_by_the_mean_of_the_scores():
+    """Eight players: of the four that lose at once two go out in the first lower round, the better mean ahead."""
+    strengths = [float(i) for i in range(8)]
+    found, rounds = run(double_elimination, strengths)
+    first_out = [min(pair) for pair in rounds[3]]
+    assert [len(one) for one in rounds] == [4, 2, 1, 2, 2, 1, 1, 1]
+    assert sorted(first_out, key=lambda i: found[i]) == sorted(first_out)
+    assert sorted(found[i] for i in first_out) == pytest.approx([0, 1 / 7])
+
+
 def test_swiss_rounds_by_hand():
     """Four players, two rounds: winners meet winners, losers losers, so that strengths in order give 1, 1/2, 1/2, 0."""
     found, rounds = run(swiss, [9.0, 8.0, 7.0, 6.0])
@@ -121,6 +153,7 @@ def test_the_strongest_is_first_and_the_number_of_pairs_is_bounded(name, players
     strengths = [float((7 * i + 3) % 17) for i in range(players)]
     found, rounds = run(TOPOLOGIES[name], strengths)
     most = {"anchor": players - 1, "round_robin": players * (players - 1) // 2, "single_elimination": 2 * (players - 1)}
+    most["double_elimination"] = 2 * (players - 1)
     most["swiss"] = players // 2 * (players - 1).bit_length()
     assert sum(map(len, rounds)) == most[name]
     assert len(found) == players and all(0 <= q <= 1 for q in found)

@@ -114,6 +114,14 @@ def test_a_run_that_has_logged_nothing_still_has_a_page(tmp_path):
         report.write(tmp_path)
 
 
+def test_metrics_that_are_no_finite_numbers_still_have_a_page(tmp_path):
+    run = RunFolder.create(Config("grpo", {"seed": 0, "run": {"dir": str(tmp_path / "r")}}, {}, {}, []))
+    run.log({"step": 1, "reward": float("nan"), "grad_norm": float("inf"), "a/b$c_{": 1e300, "none": None, "said": "x"})
+    run.log({"step": 2, "reward": 0.5, "grad_norm": float("-inf"), "a/b$c_{": -1e300, "none": None, "said": "y"})
+    _, tags = page(run)
+    assert "a/b$c_{" in tags.text and "said" not in tags.text
+
+
 def test_large_runs_show_whole_groups_of_steps_spread_over_the_run():
     rows = [row(step, f"{step}-{group}", index) for step in range(1, 101) for group in range(4) for index in range(8)]
     shown = report.choose(rows, 480)

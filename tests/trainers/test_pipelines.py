@@ -18,8 +18,16 @@ SMALL = ["model=tiny", "debug=smoke", "run.report=false"]
 TESTS = Path(__file__).parents[1]
 TAUGHT = {path.stem.removeprefix("test_").removesuffix("_pipeline") for path in TESTS.glob("test_*_pipeline.py")}
 # A random model answers nothing right, so where a build asks for right and wrong answers, half of all texts are right.
-HALF = "reward.correct={_target_: rlpost.reward.format.matches, pattern: '(?:..)*', where: whole}"
-HALVED = {"raft": ["sample"], "sppo": ["sample"], "veripo": ["grpo"]}
+HALF = "reward.{}={{_target_: rlpost.reward.format.matches, pattern: '(?:..)*', where: whole}}"
+HALVED = {"raft": ("correct", "sample"), "sppo": ("correct", "sample"), "veripo": ("correct", "grpo")}
+HALVED |= {"think_rm_whole": ("comparison", "sample")}
+# Eight tokens are no whole trace, and what a random model says of two answers is no verdict.
+MORE = {
+    "think_rm_whole": {
+        "start": ["build.whole=false"],
+        "policy": ["reward.pair_judge.max_unparsable=1.0", "reward.pair_judge.max_tokens=8"],
+    }
+}
 
 
 def small(name: str) -> dict:
@@ -31,6 +39,7 @@ def small(name: str) -> dict:
         return [
             {
                 **node,
+                "with": [*node.get("with", []), *MORE.get(name, {}).get(node.get("name"), [])],
                 **({"times": min(2, node["times"])} if "times" in node else {}),
                 **({"stages": cut(node["stages"])} if "stages" in node else {}),
             }
@@ -38,8 +47,9 @@ def small(name: str) -> dict:
         ]
 
     given = {verb: ["evaluation.tasks=0"] for verb in TRAINING} | {"sample": []}
-    for verb in HALVED.get(name, []):
-        given[verb] = [*given[verb], HALF]
+    if name in HALVED:
+        reward, verb = HALVED[name]
+        given[verb] = [*given[verb], HALF.format(reward)]
     return {"with": {"all": SMALL, **given}, "stages": cut(tree["stages"]), "table": tree["table"]}
 
 

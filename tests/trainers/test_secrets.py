@@ -106,7 +106,7 @@ def test_no_byte_of_the_folder_of_a_sweep_is_a_secret(tmp_path):
         f"reward.external.path={HERE}.leaky_by_name",
     ]
     line += ["++reward.external.kwargs.broken=false,true", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
-    done = forked.run("rlpost", *line, env={**PLANTED, "PASSWORD": "p@ssw0rd-x7"})
+    done = forked.run(forked.SWEEPING, *line, env={**PLANTED, "PASSWORD": "p@ssw0rd-x7"})
     assert done.returncode == RewardError.exit_code, done.stderr
     jobs = [json.loads((tmp_path / "sweep" / job / "done.json").read_text())["status"] for job in "01"]
     assert jobs == ["ok", "error"]

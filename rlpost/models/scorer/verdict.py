@@ -29,8 +29,11 @@ def verdicts(
     retries: int = 1,
     retry_temperature: float = 0.7,
     max_unparsable: float = 0.1,
+    seed: int = 0,
 ) -> list[Verdict[Value]]:
     """A verdict on each prompt. `parse(place, reply)` returns None for a reply that holds none; `samples` name them.
+
+    `seed` is that of the first asking; each later one counts on from it.
 
     An unreadable reply is asked for `retries` times more, at `retry_temperature`, since at temperature 0 it would come
     again. What stays unreadable is counted in the ledger with its text, and is no verdict; a prompt without a reply
@@ -50,7 +53,7 @@ def verdicts(
         if not left:
             break
         warmth = temperature if attempt == 0 else max(temperature, retry_temperature)
-        found = judge.judge([prompts[i] for i in left], max_tokens=max_tokens, temperature=warmth, seed=attempt)
+        found = judge.judge([prompts[i] for i in left], max_tokens=max_tokens, temperature=warmth, seed=seed + attempt)
         for place, reply in zip(left, found, strict=True):
             if reply is not None:
                 values[place], replies[place] = parse(place, reply), reply
