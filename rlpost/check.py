@@ -5,12 +5,14 @@ from typing import Any
 from rlpost import catalogue
 from rlpost.checks.annotation import wrong
 from rlpost.checks.code import code_faults, missing_targets
+from rlpost.checks.critic import critic_faults
 from rlpost.checks.likelihood import likelihood_faults
 from rlpost.checks.limits import limit_faults
 from rlpost.checks.node import Place, node_faults
 from rlpost.checks.stage import stage_faults
 from rlpost.checks.state import state_faults
 from rlpost.checks.stream import stream_faults
+from rlpost.checks.teacher import teacher_faults
 from rlpost.checks.trainer import batch_faults, trainer_faults
 from rlpost.config import Config
 from rlpost.source import TargetMissing, signature
@@ -30,7 +32,7 @@ TYPES = {
 TYPES |= {f"ledger.{kind}": "float | None" for kind in ("drop", "cut", "fail")}
 PLAIN = ("launch", "logger", "pipeline")
 FREE = ("about", "schedules", "models")
-MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference", "replay", "build")
+MAY_BE_EMPTY = ("peft", "logger", "divergence", "reference", "critic", "replay", "build")
 
 
 def faults(cfg: Config) -> list[str]:
@@ -52,7 +54,7 @@ def faults(cfg: Config) -> list[str]:
     for role, node in (cfg.tree.get("models") or {}).items():
         found += node_faults(node, Place(f"models.{role}", catalogue.ROLES, cfg.command))
     found += state_faults(cfg.tree, cfg.command) + stage_faults(cfg.tree) + likelihood_faults(cfg.command, cfg.tree)
-    found += _role_faults(cfg.tree) + _span_faults(cfg.tree) + _teacher_faults(cfg.tree)
+    found += _role_faults(cfg.tree) + _span_faults(cfg.tree) + teacher_faults(cfg.tree)
     found += missing_targets(cfg.tree)
     # A pipeline that does not exist leaves the default one, of whose many stages nobody asked anything.
     if cfg.command == "run" and not any(fault.startswith("unknown pipeline") for fault in cfg.faults):
@@ -62,6 +64,7 @@ def faults(cfg: Config) -> list[str]:
     if cfg.command == "grpo":
         found += batch_faults(cfg.tree)
         found += _lonely_group(cfg.tree)
+        found += critic_faults(cfg.tree)
     found += [fault for fault in limit_faults(cfg.tree) if not _named(fault, found)]
     return found + _divergence_faults(cfg.tree) + _pair_faults(cfg.tree)
 
@@ -176,10 +179,12 @@ def _divergence_faults(tree: dict[str, Any]) -> list[str]:
     }
     options = ", ".join(catalogue.options("divergence", [catalogue.recipes_dir()]))
     return [
-        f"{path}: {str(node['_target_']).rpartition('.')[2]} reads 'ref_divergence', but no divergence is picked; "
+        f"{path}: {str(node['_target_']).rpartition('.')[2]} reads {field!r}, but no divergence is picked; "
         f"set divergence=<name>; there are {options}"
         for path, node in nodes.items()
-        if isinstance(node, dict) and "ref_divergence" in _reads(node)
+        if isinstance(node, dict)
+        for field in ("ref_divergence", "teacher_divergence")
+        if field in _reads(node)
     ]
 
 
@@ -248,25 +253,6 @@ def _decorators(node: dict[str, Any]) -> tuple[str, ...]:
         return signature(str(node.get("_target_"))).decorators
     except TargetMissing:
         return ()
-
-
-def _teacher_faults(tree: dict[str, Any]) -> list[str]:
-    """Functions that read what a teacher says when there is none, or when it would speak of another distribution."""
-    nodes = {axis: tree.get(axis) for axis in ("advantage", "objective", "aggregate")}
-    for axis in ("shaping", "keep", "token_weight", "regularizer"):
-        nodes |= {f"{axis}.{name}": node for name, node in (tree.get(axis) or {}).items()}
-    readers = [path for path, node in nodes.items() if isinstance(node, dict) and "teacher_logp" in _reads(node)]
-    if not readers:
-        return []
-    if "teacher" not in (tree.get("models") or {}):
-        return [
-            f"{readers[0]} reads 'teacher_logp', but there is no teacher: scorer@models.teacher=own and "
-            "models.teacher.model={_target_: rlpost.models.load.hub, path: <folder or name>}"
-        ]
-    temperature = (tree.get("rollout") or {}).get("temperature")
-    if temperature != 1:
-        return [f"{readers[0]} reads 'teacher_logp', which is at temperature 1; set rollout.temperature=1.0"]
-    return []
 
 
 def _reads(node: dict[str, Any]) -> tuple[str, ...]:

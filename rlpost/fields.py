@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 REFERENCE = {"ref_logp", "ref_divergence"}
+TEACHER = {"teacher_logp", "teacher_divergence"}
 
 
 def reads(plugin: Callable[..., Any]) -> tuple[str, ...]:

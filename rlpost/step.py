@@ -19,7 +19,7 @@ from torch import Tensor
 from rlpost.advantage.total import weighted_sum
 from rlpost.fields import call, is_regression, needed, reads
 from rlpost.schedule import bind
-from rlpost.types import NK, Counts, Loss, Scored, TokenBatch, nan_to
+from rlpost.types import NK, Counts, Estimate, Loss, Scored, TokenBatch, nan_to
 
 # A number, a schedule of (step, progress), or a function of the term's mean over the step.
 Coefficient = float | Callable[..., float]
@@ -92,11 +92,12 @@ def silent(scored: Scored, method: Method) -> Tensor:
     Where every term of the loss reads the advantage as a factor, a group whose advantage is 0 everywhere has no
     gradient, and whole groups do not see each other; so the gradient is the same without them, as long as counts still
     have them. A plug-in that looks across groups within a micro-batch says so with an attribute `couples_rows = True`.
+    A critic learns from every row.
     """
     active = [t for t in method.terms if callable(t.coef) or t.coef]
     credited = all("advantage" in reads(t.loss) and not is_regression(t.loss) for t in active)
     apart = not any(getattr(_bare(plugin), "couples_rows", False) for plugin in method.loss_plugins())
-    if scored.advantage is None or not apart or not credited:
+    if scored.advantage is None or scored.returns is not None or not apart or not credited:
         return torch.zeros(len(scored.group), dtype=torch.bool)
     loud = torch.where(scored.mask, scored.advantage, 0.0).ne(0).any(-1)
     return ~torch.isin(scored.group, scored.group[loud])
@@ -136,6 +137,9 @@ def score(scored: Scored, method: Method, *, step: int = 0, progress: float = 0.
         if weight.renormalise:
             kept = replace(kept, mask=kept.mask & _zeros_and_ones(run(weight.weigh, kept), kept.mask, name))
     advantage = run(method.advantage, kept) if method.advantage else torch.ones(len(kept.rewards))
+    if isinstance(advantage, Estimate):
+        kept = replace(kept, returns=advantage.returns)
+        advantage = advantage.advantage
     if advantage.dim() == 1:
         advantage = advantage[:, None].expand(kept.mask.shape)
     if advantage.shape != kept.mask.shape:
@@ -160,6 +164,7 @@ def counts(scored: Scored, *, micro_batches: int = 1) -> Counts:
         tokens=int(scored.mask.sum()),
         groups=len(torch.unique(scored.group)),
         micro_batches=micro_batches,
+        valued=0 if scored.returns is None else int((~torch.isnan(scored.returns)).sum()),
     )
 
 

@@ -97,7 +97,8 @@ class Scored:
     """All rows of all ranks of one optimizer step, no gradient. Optional fields are there when a signature asks.
 
     A reward may score each span of a row: then `span_rewards` holds the scores, NaN behind the row's last span and in
-    the columns of other rewards, and `rewards` their mean over the row's spans.
+    the columns of other rewards, and `rewards` their mean over the row's spans. `value` is what a critic expects before
+    a token, `returns` what it should have said; NaN where it does not look and where nothing tells.
     """
 
     rewards: NK
@@ -122,6 +123,8 @@ class Scored:
     old_entropy: NT | None = None
     ref_logp: NT | None = None
     teacher_logp: NT | None = None
+    value: NT | None = None
+    returns: NT | None = None
     span_rewards: Float[Tensor, "N S K"] | None = None
     pair_rewards: Float[Tensor, "N G"] | None = None
     reward: N | None = None
@@ -203,15 +206,23 @@ class Loss(NamedTuple):
     metrics: Mapping[str, Tensor] = {}
 
 
+class Estimate(NamedTuple):
+    """What an advantage that reads `value` returns: the credit, and what the critic should have said (NaN: unknown)."""
+
+    advantage: NT
+    returns: NT
+
+
 @dataclass(frozen=True)
 class Counts:
-    """How much a whole optimizer step holds on all ranks: what aggregation divides by."""
+    """What a whole optimizer step holds on all ranks, which aggregation divides by; `valued`: tokens with `returns`."""
 
     rows: int
     tokens: int
     groups: int
     pairs: int = 0
     micro_batches: int = 1
+    valued: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from rlpost.models.encode import Encoder
 from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Completion, Sampling
 from rlpost.stack import Reward, RewardStack
-from rlpost.types import Rollout, Task, TokenBatch
+from rlpost.types import Rollout, Scored, Task, TokenBatch
 from tests.toy import composed
 
 ENCODER = Encoder(tiny.byte_tokenizer())
@@ -69,21 +69,26 @@ class Tabular:
 
     def score(self, rollouts: Sequence[Rollout], width: int) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy (N,T) of every token; 0 for characters that are no symbols."""
-        states = [[0] * width for _ in rollouts]
-        chosen = [[-1] * width for _ in rollouts]
+        states, chosen, known = self.places(rollouts, width)
+        table = torch.log_softmax(self.logits, -1)
+        logp = table[states].gather(-1, chosen.unsqueeze(-1))[..., 0]
+        entropy = -(table.exp() * table).sum(-1)[states]
+        return torch.where(known, logp, 0.0), torch.where(known, entropy, 0.0)
+
+    def places(self, rollouts: Sequence[Rollout], width: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Before each token its state, the symbol that it is, and whether it is one (N,T)."""
+        states, chosen = ([[0] * width for _ in rollouts] for _ in range(2))
+        known = [[False] * width for _ in rollouts]
         for i, rollout in enumerate(rollouts):
             question, _ = _split(rollout.prompt.ids)
             text = ""
             for t, token in enumerate(rollout.tokens):
                 if token in self.place:
                     states[i][t], chosen[i][t] = self.state(question, text), self.place[token]
+                    known[i][t] = True
                 text += _text([token])
-        at, said = torch.tensor(states), torch.tensor(chosen)
-        known = said >= 0
-        table = torch.log_softmax(self.logits, -1)
-        logp = table[at].gather(-1, said.clamp(min=0).unsqueeze(-1))[..., 0]
-        entropy = -(table.exp() * table).sum(-1)[at]
-        return torch.where(known, logp, 0.0), torch.where(known, entropy, 0.0)
+        shape = (len(rollouts), width)
+        return tuple(torch.tensor(table).reshape(shape) for table in (states, chosen, known))
 
     def probability(self, question: str, text: str, *, after: str = "") -> float:
         """How likely the policy writes `text` under a question whose rendered form contains `question`."""
@@ -93,6 +98,31 @@ class Tabular:
             p *= float(table[self.state(question, after), self.place[token]])
             after += symbol
         return p
+
+
+class Values:
+    """A critic with a number per state of the table; places, loss and clip are those of the recipe's own."""
+
+    def __init__(self, policy: Tabular, name: str, *overrides: str, lr: float):
+        self.policy, self.option = policy, build(composed(f"recipe={name}", "model=tiny", *overrides)["critic"])
+        self.table = torch.zeros(len(policy.logits), requires_grad=True)
+        self.optimizer = torch.optim.SGD([self.table], lr=lr)
+
+    def of(self, record: Scored, rollouts: Sequence[Rollout]) -> Tensor:
+        """What it says now (N,T), NaN where it does not look."""
+        states, _, _ = self.policy.places(rollouts, record.mask.shape[1])
+        seen = self.option.looks_at(record.mask, record.length)
+        return torch.where(seen, self.table[states], torch.nan)
+
+    def learn(self, record: Scored, rollouts: Sequence[Rollout]) -> None:
+        """One step on the mean loss over the tokens with a return."""
+        seen = ~torch.isnan(record.returns)
+        now, old, returns = (
+            torch.where(seen, x, 0.0) for x in (self.of(record, rollouts), record.value, record.returns)
+        )
+        self.optimizer.zero_grad()
+        (torch.where(seen, self.option.loss(now, old, returns).value, 0.0).sum() / seen.sum()).backward()
+        self.optimizer.step()
 
 
 def collected(name: str, *overrides: str):
@@ -111,8 +141,12 @@ def context(policy: Tabular, stack: RewardStack, sampling: Sampling, n: int, *, 
 def train(
     policy: Tabular, tasks: Sequence[Task], name: str, *overrides: str,
     right: Callable[[Rollout], float], steps: int, lr: float, seed: int = 0, models: Mapping[str, Any] | None = None,
+    values: Values | None = None,
 ) -> list[list[Rollout]]:  # fmt: skip
-    """Train the table with a recipe; returns the rollouts of each step. `models` are second models by role."""
+    """Train the table with a recipe; returns the rollouts of each step. `models` are second models by role.
+
+    `values` is the critic of a recipe that has one.
+    """
     collect, method, sampling, n = collected(name, *overrides)
     stack = RewardStack({"right": Reward(lambda rollouts: [right(r) for r in rollouts])}, models or {})
     optimizer = torch.optim.SGD([policy.logits], lr=lr)
@@ -123,7 +157,7 @@ def train(
         rollouts = collect(tasks, ctx)
         ctx.score(rollouts)
         history.append(rollouts)
-        value = objective(policy, rollouts, method, stack, **now)
+        value = objective(policy, rollouts, method, stack, values, **now)
         if value is None:
             continue
         optimizer.zero_grad()
@@ -132,16 +166,23 @@ def train(
     return history
 
 
-def objective(policy: Tabular, rollouts: Sequence[Rollout], method, stack, **now) -> Tensor | None:
-    """The loss of one step on policy, None where no row stays; the reference is the policy itself."""
+def objective(
+    policy: Tabular, rollouts: Sequence[Rollout], method, stack, values: Values | None = None, **now
+) -> Tensor | None:
+    """The loss of one step on policy, None where no row stays; the reference is the policy itself. `values` learn."""
     table = rows.scored(rollouts, stack, version=now.get("step", 0))
     width = table.mask.shape[1]
     with torch.no_grad():
         old, entropy = policy.score(rollouts, width)
-    credit = step.score(replace(table, old_logp=old, old_entropy=entropy, ref_logp=old), method, **now)
+    table = replace(table, old_logp=old, old_entropy=entropy, ref_logp=old)
+    if values:
+        table = replace(table, value=values.of(table, rollouts).detach())
+    credit = step.score(table, method, **now)
     kept = [rollouts[i] for i in credit.keep.nonzero()[:, 0].tolist()]
     if not kept:
         return None
+    if values:
+        values.learn(credit.scored, kept)
     logp, entropy = policy.score(kept, width)
     names = ("tokens", "mask", "advantage", "group", "old_logp", "old_entropy", "ref_logp", "gen_logp", "reward")
     names += ("length", "role", "stop", "turn", "trajectory", "index", "age", "span", "source")

@@ -38,8 +38,8 @@ def fine_grained(
 
     Paper:
         Fine-Grained Human Feedback Gives Better Rewards for Language Model Training, arXiv 2306.01693; decay is gamma *
-        lambda = 1 * 0.95 of its generalised advantage estimate.
-        Assumed: no critic, so the value in that estimate is 0 and the mean over the step is the only baseline.
+        lambda = 1 * 0.95 of its generalised advantage estimate, which gae_spans makes with a critic. Here the value in
+        it is 0 and the mean over the step is the only baseline.
     """
     at_ends = spread(torch.nan_to_num(weighted_spans(span_rewards, weights), nan=0.0), span, mask)
     whole = torch.nan_to_num(weighted_sum(row_rewards(rewards, span_rewards), weights), nan=0.0)

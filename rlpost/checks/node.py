@@ -11,11 +11,6 @@ from rlpost.source import Signature, TargetMissing, signature, source_of
 from rlpost.words import near
 
 MISSING = "???"
-NOT_YET = {
-    "value": "there is no critic",
-    "returns": "there is no critic",
-    "teacher_divergence": "a teacher gives the log-probability of a token, not its whole distribution",
-}
 STEP = ("models", "rng", "step", "progress")
 RECORDS = {
     "shaping": ("Scored",),
@@ -165,8 +160,6 @@ def field_faults(sig: Signature, place: Place) -> list[str]:
             legal = ", ".join(sorted(known - set(STEP)))
             hint = near(name, known) or f"; the fields are {legal}"
             found.append(f"{reader} reads {name!r}, which is no field of {' or '.join(records)}{hint}")
-        elif name in NOT_YET:
-            found.append(f"{reader} reads {name!r}, which nothing provides ({NOT_YET[name]}); {other}")
         elif name not in provided:
             found.append(f"{reader} reads {name!r}, which {giver} does not provide; {other}")
     return found

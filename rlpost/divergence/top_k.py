@@ -1,4 +1,4 @@
-"""Divergences on the k tokens that the frozen model p finds most likely, S(k); q is the policy; M positions.
+"""Divergences on the k tokens that the frozen model p finds most likely, S(k), or q, the policy, does; M positions.
 
 The rest of the vocabulary is one bucket of mass 1 - sum_S p, or it is dropped and both models are renormalised on S. By
 the chain rule of the KL divergence the bucketed form is the full one less the divergence inside the bucket. It is 0
@@ -82,6 +82,26 @@ def top_k_reverse_kl_renormalized(p_logits: MV, q_logits: MV, *, k: int = 64) ->
         MiniLLM, arXiv 2306.08543, for the direction; arXiv 2503.16870 on the bias of the top k. Assumed: k = 64.
     """
     return reverse_kl(*_kept(p_logits, q_logits, k))
+
+
+def policy_top_k_reverse_kl(p_logits: MV, q_logits: MV, *, k: int = 64) -> M:
+    """KL(q || p) with both models renormalised on the policy's own k likeliest tokens.
+
+    Equation:
+        sum_{v in S} q'_v log(q'_v / p'_v),  q'_v = q_v / sum_S q, p'_v = p_v / sum_S p, S the top k of q
+
+    Gradient:
+        None through the choice of S, and none on logits outside it: mass that p puts there is not seen.
+
+    Reduces to:
+        `reverse_kl` where k is the vocabulary.
+
+    Paper:
+        KDRL: A Unified Framework of Knowledge Distillation and Reinforcement Learning, arXiv 2506.02208: its top-k
+        option. Assumed: k = 64; a token of S that p excludes makes the divergence infinite.
+    """
+    ids = _top(q_logits, k)
+    return reverse_kl(p_logits.gather(-1, ids), q_logits.gather(-1, ids))
 
 
 def _top(p_logits: Tensor, k: int) -> Tensor:

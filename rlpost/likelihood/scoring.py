@@ -157,14 +157,8 @@ def against(ask: Ask, divergence: Callable[[Tensor, Tensor], Tensor], model: Any
 
 
 def _scores(model: Any, ask: Ask, inputs: dict[str, Any]) -> Scores:
-    if ask.layout is None or ask.targets is None:
-        hidden = model.base_model(**inputs, use_cache=False).last_hidden_state
-        width, end = ask.mask.shape[1], hidden.shape[1] - ask.shift
-        rows = hidden[:, end - width : end][ask.mask]
-        targets = inputs["input_ids"][:, -width:][ask.mask] if ask.targets is None else ask.targets
-    else:
-        hidden = hidden_states(model.base_model, inputs, ask.layout, ask.at_once)
-        rows, targets = hidden[0, ask.places], ask.targets
+    rows = states(model.base_model, ask, inputs)
+    targets = inputs["input_ids"][:, -ask.mask.shape[1] :][ask.mask] if ask.targets is None else ask.targets
     head = model.get_output_embeddings()
     config = model.config.get_text_config()
     scale = getattr(config, "logit_scale", None)
@@ -197,6 +191,15 @@ def _scores(model: Any, ask: Ask, inputs: dict[str, Any]) -> Scores:
             banned=ask.banned,
         )
     return Scores(logp, entropy, divergence, rows.detach())
+
+
+def states(trunk: Any, ask: Ask, inputs: dict[str, Tensor]) -> Float[Tensor, "M D"]:
+    """What a model without its head knows where each token of the mask is predicted, in row-major order."""
+    if ask.layout is None or ask.targets is None:
+        hidden = trunk(**inputs, use_cache=False).last_hidden_state
+        end = hidden.shape[1] - ask.shift
+        return hidden[:, end - ask.mask.shape[1] : end][ask.mask]
+    return hidden_states(trunk, inputs, ask.layout, ask.at_once)[0, ask.places]
 
 
 def spread(values: Float[Tensor, "M"], mask: Bool[Tensor, "N T"]) -> Float[Tensor, "N T"]:

@@ -40,7 +40,7 @@ def needed(command: str, tree: Mapping[str, Any]) -> list[Need]:
     for role, by in _scorers(tree).items():
         found.append(Need(role, _named(roles.get(role)), by, roles.get(role)))
     if by := _asking(readers, CRITIC):
-        found.append(Need("value", "a critic, which rlpost does not have", by))
+        found.append(Need("critic", f"{_last(tree.get('critic'))}: the policy's trunk and a head, which train", by))
     return found
 
 

@@ -1,4 +1,4 @@
-"""How much memory the second models of a run take: their weights, counted on the meta device."""
+"""How much memory the second models of a run take: weights, and what trains a critic, counted on the meta device."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from rlpost.models.load import _explained
 from rlpost.models.located import located
 from rlpost.models.scorer.heads import MINILM_WHEEL
+from rlpost.models.unwrap import unwrap
 from rlpost.plan import memory
 from rlpost.plan.models import Need, moves
 from rlpost.plan.skeleton import skeleton, weightless
@@ -15,7 +16,8 @@ def sizes(needs: Sequence[Need], policy: Any, tree: Mapping[str, Any]) -> tuple[
     """Bytes by role, and sentences on models whose size is not known here. Raises ModelError for one not there."""
     found, unknown = {}, []
     for need in needs[1:]:
-        size = _reference(policy, tree) if need.role == "reference" else _scorer(need.node)
+        own = {"reference": lambda: _reference(policy, tree), "critic": lambda: _critic(policy)}
+        size = own[need.role]() if need.role in own else _scorer(need.node)
         if size is None:
             unknown.append(
                 f"models.{need.role} ({need.kind}) is of a kind whose memory is not known: it is not counted"
@@ -33,11 +35,22 @@ def _reference(policy: Any, tree: Mapping[str, Any]) -> int:
     return memory.weights(policy) + (4 * sum(p.numel() for p in narrow) if moves(tree) else 0)
 
 
+def _critic(policy: Any) -> int:
+    """The trunk and a head in float32 or better, their gradients, and AdamW's two numbers per trained weight."""
+    trunk, width = unwrap(policy).base_model, policy.get_output_embeddings().weight.shape[1]
+    head = (width + 1) * max(4, next(policy.parameters()).element_size())
+    return memory.weights(trunk) + 3 * memory.gradients(trunk) + 4 * head
+
+
 def _scorer(node: Mapping[str, Any] | None) -> int | None:
     """Bytes of a scorer's weights; None for a kind that is not rlpost's own."""
     kind = str((node or {}).get("_target_")).rpartition(".")[2]
     if node is None or kind in ("Server", "StandIn"):
         return 0
+    if kind in ("Told", "Routed"):
+        inner = [node.get("scorer")] if kind == "Told" else list(node["teachers"].values())
+        own = [_scorer(one) for one in inner]
+        return None if None in own else sum(size for size in own if size is not None)
     if kind == "Local":
         return memory.weights(skeleton(node["model"]).model)
     if kind == "RewardHead":

@@ -33,6 +33,31 @@ def teacher_k2(logp: NT, old_logp: NT, teacher_logp: NT, *, limit: float = 10.0)
     return Loss(value, {"teacher_gap": d})
 
 
+def teacher_k3(logp: NT, old_logp: NT, teacher_logp: NT, *, limit: float = 10.0) -> Loss:
+    """Schulman's k3 to a teacher: on policy its gradient is that of KL(teacher || policy), the forward direction.
+
+    Equation:
+        d = logp - teacher_logp
+        value = r * (exp(-d) - 1 + d), with r = exp(logp - old_logp) as a weight
+
+    Gradient:
+        r * (1 - exp(-d)) with respect to logp; r is detached, and d is held within +-limit.
+
+    Reduces to:
+        teacher_k2 where d is small.
+
+    Edge cases:
+        A token that the policy never samples is not taught, so the mean of samples is the forward KL only where the
+        policy covers the teacher.
+
+    Paper:
+        KDRL, arXiv 2506.02208, which compares it with k2 and takes k2. Assumed: a limit of 10 nats on both sides.
+    """
+    d = (logp.detach() - teacher_logp).clamp(-limit, limit)
+    value = torch.exp(-d) - 1 + d + (1 - torch.exp(-d)) * (logp - logp.detach())
+    return Loss(ratio(logp.detach(), old_logp) * value, {"teacher_gap": d})
+
+
 def teacher_k2_wrong(
     logp: NT, old_logp: NT, teacher_logp: NT, reward: N, *, right: float = 0.5, limit: float = 10.0
 ) -> Loss:

@@ -92,6 +92,44 @@ def step_signs(
     return [[None if one is None else 1.0 if one >= 0 else -1.0 for one in row] for row in sure]
 
 
+def step_drops(
+    rollouts: Sequence[Rollout],
+    models: Mapping[str, Scorer],
+    *,
+    role: str = "process",
+    good: str = "+",
+    bad: str = "-",
+    until: str = "",
+    template: str = QUESTION,
+) -> list[SpanScores]:
+    """By how much each span makes the text so far less bad: what it was without the span less what it is with it.
+
+    Equation:
+        score_k = p(bad | question, spans 1 .. k-1) - p(bad | question, spans 1 .. k);  p(bad | nothing written) = 0
+
+    Reduces to:
+        -p(bad | the whole text) when summed over the spans of a row.
+
+    Edge cases:
+        Those of step_scores, whose `until` and `template` it takes; the template should ask about all that is written.
+
+    Paper:
+        Fine-Grained Human Feedback Gives Better Rewards for Language Model Training, arXiv 2306.01693: the reward
+        of its detoxification task. Assumed: a language model that is asked in words stands for the toxicity classifier.
+    """
+    sure = step_scores(rollouts, models, role=role, good=good, bad=bad, until=until, template=template)
+    return [_drops([None if one is None else (1 - one) / 2 for one in row]) for row in sure]
+
+
+def _drops(badness: Sequence[float | None]) -> SpanScores:
+    found: SpanScores = []
+    before = 0.0
+    for now in badness:
+        found.append(None if now is None else before - now)
+        before = before if now is None else now
+    return found
+
+
 def units(parts: Sequence[str], closes: re.Pattern[str] | None) -> list[tuple[int, int]]:
     """First and last span of each unit: one span each, or as many as it takes until one ends as `closes` says."""
     found, first = [], 0

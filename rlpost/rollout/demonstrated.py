@@ -116,14 +116,13 @@ def dr_po(tasks: Sequence[Task], ctx: Context, *, share: float = 1.0) -> list[Ro
         rollout sample at share 0.
 
     Edge cases:
-        All completions of a task share h, so that their group compares continuations of one state. A demonstration of
+        All completions of a task share h, so that a group would compare continuations of one state. A demonstration of
         fewer than 2 tokens, its stop token apart, is no place to reset to, and the task is sampled from its prompt.
         Groups that were reset have the role "reset", so that metrics and curriculum see none of them as the policy's.
         max_tokens bounds what is written after the reset.
 
     Paper:
         Dataset Reset Policy Optimization for RLHF, arXiv 2404.08495; share 1 is its code for TL;DR.
-        Assumed: the group takes the place of the paper's critic, which this project does not have.
     """
     if not 0 <= share <= 1:
         raise ConfigError(f"rollout dr_po has share={share}; it is a probability, choose 0 to 1")

@@ -26,6 +26,7 @@ from rlpost.rollout.engine import Sampling, sample
 from rlpost.run.folder import RunFolder
 from rlpost.run.thumbnails import strip
 from rlpost.trainers import records, replay
+from rlpost.trainers.critic import Critic, explained_variance
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.replay import Replay
 from rlpost.trainers.seams import gathered
@@ -55,6 +56,7 @@ class Collects:
     replay: Replay | None
     states: States
     teacher: Teacher | None
+    critic: Critic | None
     vllm: Any
     steps_per_cycle: Any
     rows_seen: int
@@ -106,6 +108,7 @@ class Collects:
         )
         for name, measure in self.parts.metrics.items():
             metrics |= _measured(name, measure, everything)
+        metrics |= explained_variance(credit.scored)
         if self.accelerator.is_main_process:
             self.record(metrics)
             pictures = self._pictures(mine)
@@ -169,7 +172,8 @@ class Collects:
         with self.phase("score"):
             parts = gathered(self._before_credit(mine), self.accelerator)
         for name in parts[0]:
-            table = replace(table, **{name: rows.padded([row for part in parts for row in part[name]], 0.0)})
+            fill = torch.nan if name == "value" else 0.0
+            table = replace(table, **{name: rows.padded([row for part in parts for row in part[name]], fill)})
         return table, step.score(table, self.parts.method, step=self.clock(number), progress=self._progress(number))
 
     def clock(self, number: int) -> int:
@@ -212,15 +216,18 @@ class Collects:
         return strip(self.encoder.media.clip(rollouts[0].task.media[0]).frames)
 
     def _before_credit(self, mine: Sequence[Rollout]) -> dict[str, list[list[float]]]:
-        """Log-probabilities that shaping, keep or the advantage read, and a teacher's, per row; nothing is unread."""
-        wanted = needed(self.parts.method.scoring_plugins()) & {"old_logp", "old_entropy", "ref_logp"}
+        """What shaping, keep or the advantage read of policy, reference and critic, and a teacher's, per row."""
+        wanted = needed(self.parts.method.scoring_plugins()) & {"old_logp", "old_entropy", "ref_logp", "value"}
         if self.replay:  # a stored row keeps what the policy said of it when it was written
             wanted |= {"old_logp", "old_entropy"}
         found: dict[str, list[list[float]]] = {name: [] for name in sorted(wanted)}
-        asked = {"teacher_logp": self.teacher.logp(mine)} if self.teacher else {}
+        teacher = self.teacher if "teacher_logp" in self.parts.reads else None
+        asked = {"teacher_logp": teacher.logp(mine)} if teacher else {}
         size = self.parts.rows_per_micro_batch
         for chunk in (mine[i : i + size] for i in range(0, len(mine) if wanted else 0, size)):
             table = rows.scored(chunk, self.parts.stack)
+            if self.critic:  # what it looks at may be more than what trains
+                table = replace(table, mask=self.critic.looks_at(table))
             item = rows.MicroBatch(list(chunk), table, step.counts(table))
             values: dict[str, Tensor] = dict(
                 zip(("old_logp", "old_entropy"), self._logp(self.model, item), strict=True)
@@ -228,6 +235,8 @@ class Collects:
             if "ref_logp" in wanted and self.reference is not None:
                 with self.reference.use() as model:
                     values["ref_logp"] = self._logp(model, item)[0]
+            if self.critic:
+                values["value"] = self.critic.values(item)
             for name in found:
                 found[name] += [row[: len(r.tokens)].tolist() for row, r in zip(values[name], chunk, strict=True)]
         return found | asked

@@ -16,9 +16,8 @@ from rlpost import rows, step
 from rlpost.built import training_tasks
 from rlpost.config import Config, build
 from rlpost.errors import ConfigError
-from rlpost.fields import REFERENCE
-from rlpost.likelihood.scoring import Ask, Rows, against, is_seeded, teach
-from rlpost.likelihood.seeds import seed_of
+from rlpost.fields import REFERENCE, TEACHER
+from rlpost.likelihood.scoring import is_seeded, teach
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, reference, start_from, with_adapter
 from rlpost.models.teacher import Teacher
@@ -31,22 +30,19 @@ from rlpost.step import Summed
 from rlpost.trainers import records, vllm
 from rlpost.trainers.arguments import epochs_to_steps, newest_checkpoint, training_arguments, world_size
 from rlpost.trainers.collect import Collects
+from rlpost.trainers.critic import Critic
 from rlpost.trainers.heldout import HeldOut
 from rlpost.trainers.parts import Parts
 from rlpost.trainers.replay import Replay
+from rlpost.trainers.scores import Scores
 from rlpost.trainers.seams import OwnStep, gathered
 from rlpost.trainers.sharing import Sharing, is_sharded
 from rlpost.trainers.states import States
 from rlpost.trainers.streams import Streams
-from rlpost.types import Prompt, Task, TokenBatch
-
-SCORED_FIELDS = (
-    "group", "gen_logp", "reward", "length", "role", "stop", "turn", "trajectory", "index", "age", "span", "source",
-    "teacher_logp",
-)  # fmt: skip
+from rlpost.types import Task
 
 
-class Grpo(Collects, OwnStep, GRPOTrainer):
+class Grpo(Scores, Collects, OwnStep, GRPOTrainer):
     """Picks tasks, collects rollouts, scores them and trains on whole groups of any size."""
 
     def __init__(self, bundle: Bundle, cfg: Config, args: GRPOConfig, tasks: Sequence[Task], parts: Parts):
@@ -67,8 +63,8 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         self.states = States(parts, [stream.name for stream in self.streams.all], self.accelerator)
         reads = parts.reads | self.streams.reads()
         self.reference = reference(self.model, cfg.tree) if reads & REFERENCE else None
-        teaches = "teacher_logp" in reads
-        self.teacher = Teacher(parts.stack.models["teacher"], bundle.encoder) if teaches else None
+        self.teacher = Teacher(parts.stack.models["teacher"], bundle.encoder) if reads & TEACHER else None
+        self.critic = Critic(parts.critic, parts.critic_coef, self) if parts.critic else None
         if parts.follows and self.reference:
             _refuse_fixed(self.reference, is_sharded(self.accelerator))
         self.sharing = Sharing(
@@ -161,7 +157,9 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
 
     def micro_loss(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, dict[str, Summed]]:
         """The loss of the rollouts of a micro-batch and of what the streams put beside them."""
+        learnt = self.critic.learn(item) if self.critic else {}  # its forward pass ends before the policy's begins
         loss, metrics = self._rollout_loss(model, item) if item.rollouts else (self.idle(model), {})
+        metrics |= learnt
         loss, metrics = self.streams.add(model, item, loss, metrics)
         self.states.note(metrics)
         return loss, metrics
@@ -177,67 +175,10 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
             metrics["kl_to_old"] = Summed((change.exp() - 1 - change).sum(), batch.mask.sum())
         return loss, metrics
 
-    def _batch(self, model: Any, item: rows.MicroBatch) -> TokenBatch:
-        """The record that the pure step reads: the rows scored with a policy, beside what was scored beforehand."""
-        inputs = self._rows(item, item.scored.mask)
-        extra = self._frozen(item, inputs)
-        if "divergence" in extra:
-            inputs = extra.pop("divergence")
-        found = self.parts.likelihood(model, inputs)
-        table, device = item.scored, found.logp.device
-        return TokenBatch(
-            tokens=table.tokens.to(device),
-            mask=table.mask.to(device),
-            logp=found.logp,
-            entropy=found.entropy,
-            old_logp=_first(item.logps.get("old_logp"), table.old_logp, found.logp).to(device).detach(),
-            old_entropy=_first(item.logps.get("old_entropy"), table.old_entropy, found.entropy).to(device).detach(),
-            ref_logp=extra.get("ref_logp"),
-            ref_divergence=found.divergence,
-            advantage=table.advantage.to(device),
-            **{name: _to(getattr(table, name), device) for name in SCORED_FIELDS},
-        )
-
-    def _frozen(self, item: rows.MicroBatch, inputs: Rows) -> dict[str, Any]:
-        """What the reference says of the rows, computed once per micro-batch until the reference moves."""
-        if self.reference is None or ("ref_logp" in item.logps and self.parts.divergence is None):
-            return {name: item.logps[name] for name in ("ref_logp",) if name in item.logps}
-        with self.phase("reference"), self.reference.use() as model:
-            found = self.parts.likelihood(model, inputs)
-            asked = against(inputs.ask, self.parts.divergence, model, found.hidden) if self.parts.divergence else None
-        item.logps["ref_logp"] = found.logp
-        if asked is None:
-            return {"ref_logp": found.logp}
-        return {"ref_logp": found.logp, "divergence": Rows(inputs.inputs, asked)}
-
-    def _rows(self, item: rows.MicroBatch, mask: Tensor) -> Rows:
-        """Model inputs: one row per prompt where the model can and it pays, otherwise one row per completion."""
-        prompts, answers = [r.prompt for r in item.rollouts], [r.tokens for r in item.rollouts]
-        draws = is_seeded(self.parts.likelihood)
-        seeds = [seed_of(r, self.args.seed, self._draw) for r in item.rollouts] if draws else []
-        return self.sharing.rows(prompts, answers, mask, self.accelerator.device, seeds)
-
-    def _logp(self, model: Any, item: rows.MicroBatch) -> tuple[Tensor, Tensor]:
-        training = model.training
-        model.eval()
-        with torch.no_grad():
-            found = self.parts.likelihood(model, self._rows(item, item.scored.mask))
-        model.train(training)
-        return found.logp, found.entropy
-
-    def idle(self, model: Any) -> Tensor:
-        """A loss of zero that touches every parameter, so that all ranks take part in the gradient exchange."""
-        pad = self.encoder.pad_id
-        inputs = self.encoder.collate([Prompt([pad], [0])], [[pad]])
-        inputs = {name: value.to(self.accelerator.device) for name, value in inputs.items()}
-        ask = Ask(torch.ones(1, 1, dtype=torch.bool, device=self.accelerator.device))
-        idle = sum(p.sum() for p in model.parameters() if p.requires_grad)
-        return model(**inputs, ask=ask).logp.sum() * 0.0 + idle * 0.0
-
     # --- what a checkpoint must remember ---------------------------------------------------------------------------
 
     def extra_state(self) -> dict[str, Any]:
-        """What curricula, streams, replay, schedules, rewards and a reference remember, and rollouts in use."""
+        """What curricula, streams, replay, schedules, rewards, reference and critic remember, and rollouts in use."""
         return {
             "curriculum": self.parts.curriculum.state_dict(),
             "reward": self.parts.stack.state_dict(),
@@ -250,6 +191,7 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
             "shared": self.sharing.tokens,
             "rng": _plain(self.rng.getstate()),
             "reference": self.reference.state() if self.reference else [],
+            "critic": self.critic.state_dict() if self.critic else {},
             "cycle": [[records.pack(item) for item in micro] for micro in self._cycle] if self._mid_cycle() else [],
         }
 
@@ -267,17 +209,21 @@ class Grpo(Collects, OwnStep, GRPOTrainer):
         self.sharing.tokens = dict(state.get("shared", self.sharing.tokens))
         if self.reference:
             self.reference.load_state(state.get("reference", []))
+        if self.critic:
+            self.critic.load_state_dict(state.get("critic", {}))
         self._draw_on(state)
         self._cycle = [[records.unpack(item) for item in micro] for micro in state["cycle"]]
 
     def take_over(self, state: Mapping[str, Any], steps: int, tree: Mapping[str, Any]) -> None:
-        """Go on from a run that ended after `steps` with `state`: its averages, and its clock for schedules.
+        """Go on from a run that ended after `steps` with `state`: its averages, its critic, its clock for schedules.
 
         `tree` is that run's configuration: where its data and curriculum are those of this run, the order goes on too.
         """
         self.before = state.get("before", 0) + steps
         self._remember(state)
         self.states.load_state_dict(state.get("states", {}))
+        if self.critic and state.get("critic"):
+            self.critic.load_state_dict(state["critic"])
         mine = self.cfg.tree
         if not mine.get("build") and all(tree.get(key) == mine.get(key) for key in ("dataset", "build", "curriculum")):
             self.parts.curriculum.load_state_dict(state["curriculum"])
@@ -386,14 +332,6 @@ def _arguments(cfg: Config, folder: RunFolder, parts: Parts, tasks: int) -> GRPO
 
 def _unused(**_: Any) -> list[float]:
     raise AssertionError("rewards are scored by rlpost's own stack")
-
-
-def _first(*values: Tensor | None) -> Tensor:
-    return next(value for value in values if value is not None)
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, Tensor) else value
 
 
 def _plain(state: tuple[Any, ...]) -> list[Any]:

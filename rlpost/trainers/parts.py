@@ -30,6 +30,8 @@ class Parts:
         self.rows_per_micro_batch = int(tree["trainer"]["per_device_train_batch_size"])
         self.divergence = build(tree["divergence"]) if tree.get("divergence") else None
         self.follows = build(tree["reference"]) if tree.get("reference") else None
+        self.critic: Any = build(tree["critic"]) if tree.get("critic") else None
+        self.critic_coef = assemble.coefficient((tree.get("critic") or {}).get("coef", 1.0))
         self.replay: Any = build(tree["replay"]) if tree.get("replay") else None
         self.metrics = {name: build(node) for name, node in (tree.get("metric") or {}).items()}
         self.reads = self.method.reads()

@@ -21,11 +21,14 @@ def texts(seed):
 
 
 def right_signs(name, mask, span, quality):
-    """The share of tokens whose advantage has the sign of their own sentence; none for an advantage of 0."""
+    """The share of tokens whose advantage has the sign of their own sentence; none for an advantage of 0.
+
+    A coin decides the quality, so a critic of 0 is the one that expects right.
+    """
     table, old = quality[..., None], -torch.ones(mask.shape)
     record = toy.scored(
         spans.span_mean(table), torch.arange(TEXTS) // 4, mask, old, ref_logp=old, span=span, span_rewards=table,
-        length=mask.sum(-1),
+        length=mask.sum(-1), value=torch.where(mask, 0.0, torch.nan),
     )  # fmt: skip
     credit = step.score(record, toy.recipe(name)).scored.advantage
     return (credit.sign() == spans.spread(quality, span, mask))[mask].float().mean().item()
@@ -49,7 +52,7 @@ def test_one_bad_sentence_of_three():
     span = torch.arange(30)[None] // 10
     record = toy.scored(
         torch.tensor([[1 / 3]]), torch.tensor([0]), mask, -torch.ones(1, 30), ref_logp=-torch.ones(1, 30), span=span,
-        span_rewards=quality[..., None],
+        span_rewards=quality[..., None], value=torch.zeros(1, 30),
     )  # fmt: skip
     credit = step.score(record, toy.recipe("fine_grained_rlhf")).scored.advantage[0]
     assert (credit[10:20] < 0).all() and (credit[20:] > 0).all()

@@ -5,6 +5,7 @@ import torch
 from torch.distributions import Categorical
 
 from rlpost import step
+from rlpost.divergence.top_k import policy_top_k_reverse_kl
 from tests import toy
 
 LENGTH, WORDS = 5, 20
@@ -28,7 +29,10 @@ def solved(recipe, overrides, seed, steps=500, lr=20.0):
         reward = (tokens == 0).all(-1, keepdim=True).float()
         mask, group = torch.ones_like(tokens, dtype=torch.bool), torch.zeros(16, dtype=torch.long)
         credit = step.score(toy.scored(reward, group, mask, logp.detach(), tokens=tokens), method, **now).scored
-        batch = toy.batch(credit, logp, teacher_logp=teacher[place, tokens].log())
+        more = {"teacher_logp": teacher[place, tokens].log()}
+        if "teacher_divergence" in method.reads():
+            more["teacher_divergence"] = policy_top_k_reverse_kl(teacher.log(), logits, k=5).expand(16, LENGTH)
+        batch = toy.batch(credit, logp, **more)
         value, _ = step.loss(batch, method, step.counts(credit), **now)
         (gradient,) = torch.autograd.grad(value, logits)
         with torch.no_grad():
@@ -42,3 +46,11 @@ def test_it_goes_past_the_teacher_where_grpo_never_starts(seed):
     distilled = solved("kdrl", [STRONG, "+objective.coef=0.0"], seed)
     both = solved("kdrl", [STRONG], seed)
     assert grpo < 1e-3 and distilled < 0.6 and both > distilled + 0.2, (grpo, distilled, both)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_so_it_does_over_the_policys_five_likeliest_words(seed):
+    """The exact divergence renormalised on the top 5 of 20, in the place of the estimate from one word."""
+    top = ["regularizer=[teacher_kl]", "divergence=policy_top_k_reverse_kl", "regularizer.teacher_kl.coef=0.3"]
+    distilled, both = solved("kdrl", [*top, "+objective.coef=0.0"], seed), solved("kdrl", top, seed)
+    assert distilled < 0.6 and both > distilled + 0.2, (distilled, both)

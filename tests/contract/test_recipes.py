@@ -60,7 +60,8 @@ def test_option_composes_and_passes(axis, name):
     where = commands_with(axis)
     assert where, f"no command has the axis {axis}"
     command = name if axis == "trainer" and name in where else "grpo" if "grpo" in where else where[0]
-    divergence = ["divergence=forward_kl"] if "ref_divergence" in _reads(axis, name) else []
+    distributions = {"ref_divergence", "teacher_divergence"} & set(_reads(axis, name))
+    divergence = ["divergence=forward_kl"] if distributions else []
     node = node_of(axis, name) if axis == "rollout" or "models" in _reads(axis, name) else {}
     roles = [role for key, role in node.items() if (key in ("role", "judge") or key.endswith("_role")) and role]
     judge = [f"scorer@models.{role}=stand_in" for role in roles]
@@ -68,10 +69,16 @@ def test_option_composes_and_passes(axis, name):
     steps = ["reward=[step_scores]", f"{catalogue.ROLES}@models.process=stand_in"]
     scored = steps if "span_rewards" in _reads(axis, name) else []
     pairs = ["reward=[pair_judge]", "scorer@models.judge=stand_in"] if "pair_rewards" in _reads(axis, name) else []
-    teacher = ["scorer@models.teacher=own"] if "teacher_logp" in _reads(axis, name) else []
+    teacher = (
+        ["scorer@models.teacher=own"]
+        if "teacher_logp" in _reads(axis, name) or "teacher_divergence" in distributions
+        else []
+    )
+    critic = ["critic=separate"] if {"value", "returns"} & set(_reads(axis, name)) else []
+    critic += ["advantage=gae"] if axis == "critic" else []
     shared = re.findall(r"\$\{schedules\.(\w+)\}", catalogue.options(axis, ROOTS)[name].read_text())
     schedules = [f"schedules.{one}={{_target_: rlpost.schedule.constant, value: 0.5}}" for one in shared]
-    check_pick(command, [pick, *divergence, *judge, *source, *scored, *pairs, *teacher, *schedules])
+    check_pick(command, [pick, *divergence, *judge, *source, *scored, *pairs, *teacher, *critic, *schedules])
 
 
 def check_pick(command, overrides):

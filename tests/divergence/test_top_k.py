@@ -16,6 +16,7 @@ PAIRS = [
     (top_k.top_k_reverse_kl, reverse_kl),
     (top_k.top_k_forward_kl_renormalized, forward_kl),
     (top_k.top_k_reverse_kl_renormalized, reverse_kl),
+    (top_k.policy_top_k_reverse_kl, reverse_kl),
 ]
 
 
@@ -32,6 +33,13 @@ def test_values():
     assert top_k.top_k_reverse_kl(*given, k=2).item() == pytest.approx(kl(*bucket[::-1]), rel=1e-12)
     assert top_k.top_k_forward_kl_renormalized(*given, k=2).item() == pytest.approx(kl(*scaled), rel=1e-12)
     assert top_k.top_k_reverse_kl_renormalized(*given, k=2).item() == pytest.approx(kl(*scaled[::-1]), rel=1e-12)
+
+
+def test_the_policys_own_top():
+    """The top two of q are ids 3 and 1: q' = (4/7, 3/7) against p' = (1/6, 5/6)."""
+    q = torch.tensor([[0.1, 0.3, 0.2, 0.4]], dtype=torch.float64)
+    found = top_k.policy_top_k_reverse_kl(P.log() + SHIFT, q.log() - SHIFT, k=2).item()
+    assert found == pytest.approx(kl([4 / 7, 3 / 7], [1 / 6, 5 / 6]), rel=1e-12)
 
 
 @pytest.mark.parametrize("short, full", PAIRS)

@@ -47,6 +47,27 @@ def test_teacher_and_judge_are_counted_where_they_live():
     assert "stand-in" in models.place(found["judge"])
 
 
+def test_teachers_by_task_are_counted_with_what_they_hold():
+    weights = 4 * 26880 + 32
+    tree, found = needed("grpo", "recipe=g_opd", "scorer@models.teacher=told")
+    assert sizes(list(found.values()), policy(tree), tree)[0]["teacher"] == weights
+    own = "{_target_: rlpost.models.scorer.local.Local, model: ${model}}"
+    routed = ["scorer@models.teacher=routed", f"models.teacher.teachers={{a: {own}, b: {own}}}"]
+    tree, found = needed("grpo", "recipe=g_opd", *routed)
+    assert sizes(list(found.values()), policy(tree), tree)[0]["teacher"] == 2 * weights
+
+
+def test_a_critic_is_a_trunk_that_trains_and_a_head():
+    tree, found = needed("grpo", "recipe=ppo")
+    assert found["critic"].because == ("advantage: gae_kl reads value",)
+    trunk = 4 * 26880 - 4 * policy(tree).get_output_embeddings().weight.numel() * (not tied(tree))
+    assert sizes(list(found.values()), policy(tree), tree)[0]["critic"] == 4 * trunk + 32 + 4 * 4 * (32 + 1)
+
+
+def tied(tree):
+    return policy(tree).config.tie_word_embeddings
+
+
 def test_models_that_are_read_after_a_skeleton_have_their_weights():
     """In a process of its own, since what counts is which module of transformers is imported first."""
     code = (

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rlpost.regularizer.kl import kl_k1, kl_k2
-from rlpost.regularizer.teacher import teacher_k2, teacher_k2_failed, teacher_k2_wrong
+from rlpost.regularizer.teacher import teacher_k2, teacher_k2_failed, teacher_k2_wrong, teacher_k3
+from rlpost.regularizer.teacher_kl import teacher_kl, teacher_kl_failed, teacher_kl_wrong
 
 LOGP = torch.tensor([[0.5, 0.2], [0.4, 0.1], [0.3, 0.6]], dtype=torch.float64).log()
 OLD = torch.tensor([[0.25, 0.4], [0.4, 0.2], [0.6, 0.6]], dtype=torch.float64).log()
@@ -82,3 +83,43 @@ def test_its_mean_gradient_is_that_of_the_reverse_divergence_also_off_policy(sam
     torch.testing.assert_close(found, true, rtol=1e-9, atol=1e-12)
     nothing = expected(lambda logp: kl_k1(logp, T.log()[None]), P)
     assert nothing.abs().max() < 1e-12
+
+
+def test_k3_by_hand():
+    """d as above: exp(-d) is 1/2, 3; 2, 1; 1/3, 3/2."""
+    inverse = torch.tensor([[0.5, 3], [2, 1], [1 / 3, 1.5]], dtype=torch.float64)
+    r = torch.tensor([[2, 0.5], [1, 0.5], [0.5, 1]], dtype=torch.float64)
+    found = teacher_k3(LOGP, OLD, TEACHER)
+    torch.testing.assert_close(found.value, r * (inverse - 1 - inverse.log()))
+    torch.testing.assert_close(gradient(lambda logp: teacher_k3(logp, OLD, TEACHER)), r * (1 - inverse))
+    near, far = torch.tensor([[1e-3]], dtype=torch.float64), torch.tensor([[-90.0]], dtype=torch.float64)
+    torch.testing.assert_close(teacher_k3(-near, -near, -2 * near).value, near**2 / 2, rtol=1e-3, atol=0)
+    assert torch.isfinite(teacher_k3(far, far, -near).value).all()
+
+
+def test_the_mean_gradients_are_those_of_both_directions():
+    """Over all tokens of a categorical weighed by the policy: k2 is KL(policy || teacher), k3 KL(teacher || policy)."""
+    logits = torch.tensor([0.3, -1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    teacher = torch.tensor([1.0, 0.5, -0.5], dtype=torch.float64).log_softmax(0)
+    logp = logits.log_softmax(0)
+    for term, exact in (
+        (teacher_k2, (logp.exp() * (logp - teacher)).sum()),
+        (teacher_k3, (teacher.exp() * (teacher - logp)).sum()),
+    ):
+        value = term(logp[None], logp[None].detach(), teacher[None]).value
+        mean = torch.autograd.grad((logp.exp().detach() * value).sum(), logits, retain_graph=True)[0]
+        torch.testing.assert_close(mean, torch.autograd.grad(exact, logits, retain_graph=True)[0])
+
+
+def test_a_divergence_is_left_out_like_k2():
+    every = torch.tensor([[0.5, 0.25], [2.0, 1.0], [3.0, 0.125]])
+    reward, group = torch.tensor([1.0, 0.4, torch.nan]), torch.tensor([4, 4, 9])
+    torch.testing.assert_close(teacher_kl(every).value, every)
+    wrong = teacher_kl_wrong(every, reward).value
+    torch.testing.assert_close(wrong, every * torch.tensor([[0.0], [1.0], [1.0]]))
+    torch.testing.assert_close(
+        teacher_kl_wrong(every, reward, right=0.3).value, every * torch.tensor([[0.0], [0], [1]])
+    )
+    failed = teacher_kl_failed(every, reward, group).value
+    torch.testing.assert_close(failed, every * torch.tensor([[0.0], [0.0], [1.0]]))
+    assert teacher_kl_failed(every, reward, group, right=1.0).value.equal(every)

@@ -6,7 +6,7 @@ import pytest
 
 from rlpost.errors import ConfigError
 from rlpost.models.scorer.stand_in import StandIn
-from rlpost.reward.process import step_scores, step_signs, units
+from rlpost.reward.process import step_drops, step_scores, step_signs, units
 from rlpost.stack import Reward, RewardStack
 from rlpost.types import Prompt, Rollout, Task
 
@@ -75,3 +75,14 @@ def test_wrong_knobs_are_refused():
     with pytest.raises(ConfigError, match=r"needs \{step\}"):
         step_scores([], {}, template="{question}")
     assert step_scores([], {}) == []
+
+
+def test_drops_telescope_and_skip_what_is_not_judged():
+    """Sentences end with a dot: the first span has no score, then come -p and p - p', with p = (1 - s) / 2."""
+    rows = [row("So", " it is.", " And more."), row("one.")]
+    knobs = {**KNOBS, "until": r"\."}
+    sure = step_scores(rows, {"process": StandIn()}, **knobs)
+    found = step_drops(rows, {"process": StandIn()}, **knobs)
+    first, second = (1 - sure[0][1]) / 2, (1 - sure[0][2]) / 2
+    assert found[0] == [None, pytest.approx(-first), pytest.approx(first - second)]
+    assert sum(found[0][1:]) == pytest.approx(-second) and found[1] == [pytest.approx((sure[1][0] - 1) / 2)]

@@ -35,3 +35,13 @@ def collect(tasks: Sequence[Task], ctx: Context) -> list[Rollout]:
 def uneven(rollouts: Sequence[Rollout]) -> list[float]:
     """A reward that differs within most groups: it follows from the tokens."""
     return [float(sum(r.tokens) * 7 % 5) + 0.3 * len(r.tokens) for r in rollouts]
+
+
+def forced(tasks: Sequence[Task], ctx: Context) -> list[Rollout]:
+    """`collect`, where the first two tokens of a row are given and do not train; a row of two or less stays."""
+    rows = collect(tasks, ctx)
+    for row in rows:
+        given = 2 if len(row.tokens) > 2 else 0
+        row.trains = [t >= given for t in range(len(row.tokens))]
+        row.source = ["expert"] * given + row.source[given:]
+    return rows

@@ -38,7 +38,7 @@ def train(folder: Path, *overrides: str, ranks: int = 1, torchrun: bool = False)
 
 
 def apart(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
-    return max(float((a[name] - b[name]).abs().max()) for name in a)
+    return max(float((a[name] - b[name]).detach().abs().max()) for name in a)
 
 
 @pytest.mark.parametrize("recipe", ["grpo", "dapo", "gspo"])

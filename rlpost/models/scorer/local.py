@@ -14,12 +14,12 @@ from torch import Tensor
 
 from rlpost.errors import DataError, ModelError
 from rlpost.likelihood.causal import causal
-from rlpost.likelihood.scoring import Ask, Rows, teach, unwrap
+from rlpost.likelihood.scoring import Ask, Rows, states, teach, unwrap
 from rlpost.models.encode import Bundle, Encoder, completion_mask
 from rlpost.models.positions import position_ids
 from rlpost.models.scorer.base import Cached, Chat, Text, messages, no_reply, packed, shown, tail, unit, unpacked
 from rlpost.rollout.engine import Sampling, sample
-from rlpost.types import Media, Prompt, Task
+from rlpost.types import Mask, Media, Prompt, Task
 
 
 class Local(Cached):
@@ -154,6 +154,21 @@ class Local(Cached):
         with self._lock, self.meter.timed("hidden"):
             states = core.base_model(**inputs, use_cache=False).last_hidden_state[:, -mask.shape[1] :].float().cpu()
         return (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+
+    @torch.no_grad()
+    def predicting(
+        self, prompts: Sequence[Prompt], completions: Sequence[list[int]], mask: Mask
+    ) -> tuple[Any, Float[Tensor, "M D"]]:
+        """The model itself, and its states from which the tokens of the mask are predicted, in row-major order."""
+        model = self._ready().model
+        found = []
+        for start in range(0, len(prompts), self._slice):
+            part = slice(start, start + self._slice)
+            own, inputs = self._inputs(list(zip(prompts[part], completions[part], strict=True)))
+            ask = Ask(mask[part, : own.shape[1]].to(inputs["input_ids"].device))
+            with self._lock, self.meter.timed("predicting"):
+                found.append(states(unwrap(model).base_model, ask, inputs))
+        return model, torch.cat(found)
 
     def _inputs(self, rows: Sequence[tuple[Prompt, list[int]]]) -> tuple[Tensor, dict[str, Tensor]]:
         bundle = self._ready()
