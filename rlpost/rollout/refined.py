@@ -1,6 +1,7 @@
 """Rollouts that ask again with help and teach what came of it under the question alone."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,6 +14,11 @@ from rlpost.types import Rollout, Task
 
 REFINE = "Use this feedback to improve the answer. Write the whole improved answer."
 Critique = Literal["simple_gt", "indicative", "text"]
+# An explanation that says that it knew the answer.
+REVEALS = (
+    r"(?i)\b(?:given|provided|told|supplied|said)\b[^.\n]{0,40}\banswer\b"
+    r"|\banswer\b[^.\n]{0,40}\b(?:given|provided|told)\b"
+)
 EXPLAIN = "The correct answer is {answer}. Explain step by step how to get there."
 
 
@@ -123,6 +129,7 @@ def expo(
     conclusion: str = "\nThe answer is {answer}.",
     scope: Literal["all", "failed"] = "all",
     filtered: bool = False,
+    reveals: str = REVEALS,
     threshold: float = 1.0,
     reward: str = "",
 ) -> list[Rollout]:
@@ -138,7 +145,8 @@ def expo(
         The explanation is in the task's group but no reward applies to it: it is left out of the group's statistics and
         has advantage 0; regularizer expert_nll teaches it. scope "failed" explains only tasks none of whose completions
         reaches the threshold. filtered drops explanations whose own last answer the rewards find wrong, before the
-        conclusion is added. An explanation that the length limit cut gets its conclusion all the same.
+        conclusion is added, and those in which the regular expression `reveals` finds that the answer was given. An
+        explanation that the length limit cut gets its conclusion all the same.
 
     Paper:
         ExPO: Unlocking Hard Reasoning with Self-Explanation-Guided RL, arXiv 2507.02834.
@@ -155,7 +163,7 @@ def expo(
     found = ctx.generate(prompts, 1, group=[groups[i] for i in chosen])
     scores = ctx.totals(found, reward=reward) if filtered else [threshold] * len(found)
     for i, row, score in zip(chosen, found, scores, strict=True):
-        if score >= threshold:
+        if score >= threshold and not (filtered and reveals and re.search(reveals, row.text)):
             rows.append(_explained(tasks[i], groups[i], row, conclusion, ctx))
     return rows
 

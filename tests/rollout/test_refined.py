@@ -119,6 +119,22 @@ def test_explanations_that_miss_the_answer_are_dropped():
     assert [r.task.id for r in by_role(some, "explanation")] == ["what?"]
 
 
+@pytest.mark.parametrize(
+    ("said", "drops"),
+    [
+        ("Since the given answer is 7, add 3", True),
+        ("as the answer you told me, 7", True),
+        ("We were given 3 and 4. So the answer is 7", False),
+        ("add 3 and 4: 7", False),
+    ],
+)
+def test_explanations_that_say_that_they_knew_are_dropped(said, drops):
+    ctx = context(lambda prompt, k: said, n=2)
+    assert len(by_role(expo([TASK], ctx, filtered=True), "explanation")) == (not drops)
+    assert len(by_role(expo([TASK], ctx, filtered=True, reveals=""), "explanation")) == 1
+    assert len(by_role(expo([TASK], ctx), "explanation")) == 1
+
+
 def test_braces_of_a_text_are_left_alone():
     rows = expo([TASK], context(explaining, n=2), explain="knowing {answer}", conclusion=" \\boxed{{answer}}")
     assert rows[-1].text == "because 7 \\boxed{7}"
