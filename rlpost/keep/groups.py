@@ -26,3 +26,20 @@ def mixed_groups(rewards: NK, weights: K, group: Ids, *, tolerance: float = 1e-6
     r = weighted_sum(rewards, weights)
     spread = torch.nan_to_num((r - group_mean(r, group)).abs(), nan=0.0)
     return group_sum((spread > tolerance).to(rewards.dtype), group) > 0
+
+
+def off_mean(rewards: NK, weights: K, group: Ids, *, tolerance: float = 1e-6) -> Bool[Tensor, "N"]:
+    """Keep rows whose total reward is not their group's mean: the others have a centred advantage of 0.
+
+    Equation:
+        keep_i = |r_i - mean_group r| > tolerance, with r = sum_k w_k r_k
+
+    Edge cases:
+        A row to which no reward applies stays: another rule decides on it. Rows that leave do not move the mean of the
+        others, but they do change a deviation that is computed afterwards.
+
+    Paper:
+        Segment Policy Optimization, arXiv 2505.23564: edges of a tree without an advantage are dropped.
+    """
+    r = weighted_sum(rewards, weights)
+    return ~((r - group_mean(r, group)).abs() <= tolerance)

@@ -165,6 +165,18 @@ class Context:
         for rollout in rollouts:
             rollout.scores = dict.fromkeys(self.stack.names)
 
+    def worth(self, rollout: Rollout, total: float | None) -> None:
+        """Say what a row's weighted total is, None for none: the reward stack leaves it alone.
+
+        Raises ConfigError where no reward has a weight.
+        """
+        self.unscored([rollout])
+        heavy = [(name, float(w)) for name, w in zip(self.stack.names, self.stack.weights, strict=True) if float(w)]
+        if not heavy:
+            raise ConfigError("the rollout says what rows are worth, but every reward of this run has weight 0")
+        if total is not None:
+            rollout.scores[heavy[0][0]] = total / heavy[0][1]
+
     def new_groups(self, n: int) -> list[str]:
         """Names of `n` groups that no other rollout of this step has."""
         names = [f"{self.names}.{self._groups + i}" for i in range(n)]
