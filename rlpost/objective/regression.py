@@ -66,12 +66,55 @@ def oapl(logp: NT, gen_logp: NT, mask: Mask, advantage: NT, reward: N, *, beta2:
 
     Paper:
         LLMs Can Learn to Reason Via Off-Policy RL (OAPL), arXiv 2602.19362; KARL, arXiv 2603.05218.
-        Assumed: beta2 1e-3 as in A*-PO by the same authors; one row is one whole rollout (KARL's segments are not).
+        Assumed: beta2 1e-3 as in A*-PO by the same authors. Of a rollout with several rows each regresses to the whole
+        of A, as KARL is recalled to do: oapl_joint is the exact form.
     """
     distance = row_sum(logp - gen_logp, mask)
     gap = beta2 * distance - row_mean(advantage, mask)
     value = torch.where(rated(reward, mask), gap**2, 0.0)
     return Loss(value.unsqueeze(-1), {"log_ratio": distance.detach()})
+
+
+@regression
+def oapl_joint(
+    logp: NT,
+    gen_logp: NT,
+    mask: Mask,
+    advantage: NT,
+    reward: N,
+    group: Ids,
+    trajectory: Ids,
+    *,
+    beta2: float = 1e-3,
+) -> Loss:
+    """OAPL of rollouts that were cut into several rows: their log-ratios are added before the square.
+
+    Equation:
+        D = sum of (logp - gen_logp) over all tokens of all rows of a rollout;  A = mean of its rows' advantages
+        value = (beta2 * D - A)^2 * (rows of the group) / (rollouts of the group * rows of the rollout), on each of them
+
+    Reduces to:
+        oapl where every rollout is one row.
+
+    Edge cases:
+        With aggregate group_mean every rollout of a prompt weighs the same, however many rows it has. Rows without a
+        number of their trajectory stand alone. Rows without a reward (NaN) or tokens: value 0, in no sum.
+
+    Paper:
+        KARL, arXiv 2603.05218: rollouts that are cut where their context is compressed.
+        Assumed: this form, since the demanded log-ratio would otherwise grow with the number of rows.
+    """
+    known = rated(reward, mask)
+    alone = -1 - torch.arange(len(group), device=group.device)
+    keys = torch.stack([group, torch.where(trajectory < 0, alone, trajectory)], 1)
+    rollout = torch.unique(keys, dim=0, return_inverse=True)[1]
+    distance = group_sum(torch.where(known, row_sum(logp - gen_logp, mask), 0.0), rollout)
+    target = group_mean(torch.where(known, row_mean(advantage, mask), torch.nan), rollout)
+    parts = group_sum(known.to(logp.dtype), rollout).clamp(min=1)
+    rows = group_sum(known.to(logp.dtype), group)
+    rollouts = group_sum(torch.where(known, 1 / parts, 0.0), group).clamp(min=1e-9)
+    value = (beta2 * distance - target.nan_to_num()) ** 2 * rows / (rollouts * parts)
+    return Loss(torch.where(known, value, 0.0).unsqueeze(-1), {"log_ratio": distance.detach()})
 
 
 def copg(logp: NT, ref_logp: NT, mask: Mask, reward: N, group: Ids, *, beta: float = 0.1) -> Loss:

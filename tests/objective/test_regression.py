@@ -7,7 +7,7 @@ import torch
 
 from rlpost.advantage.group import leave_one_out
 from rlpost.config import compose
-from rlpost.objective.regression import copg, oapl, reg_grpo
+from rlpost.objective.regression import copg, oapl, oapl_joint, reg_grpo
 from rlpost.preference.direct import ipo
 
 NAN, F64 = math.nan, torch.float64
@@ -84,6 +84,31 @@ def test_oapl():
     gradient = torch.autograd.grad(loss.value.sum(), logp)[0]
     assert gradient[0].tolist() == pytest.approx([2 * 0.5 * (0.2 - 1.2)] * 2 + [0.0])
     assert (gradient[3] == 0).all() and gradient[6, 0].item() == pytest.approx(2 * 0.5 * 0.15)
+
+
+def test_rows_of_one_rollout_regress_together():
+    """Group 0 has a rollout of two rows and one of one, row 3 of group 1 no reward, and rows 4 and 5 no number."""
+    trajectory = torch.tensor([0, 1, 0, 0, -1, -1, -1])
+    logp = (OTHER + GAP).requires_grad_()
+    loss = oapl_joint(logp, OTHER, MASK, ADVANTAGE, REWARD, GROUP, trajectory, beta2=0.5)
+    a = CREDIT.tolist()
+    both = (0.5 * (RHO[0] + RHO[2]) - (a[0] + a[2]) / 2) ** 2
+    one = (0.5 * RHO[1] - a[1]) ** 2
+    # three rows of two rollouts: 3 / (2 * 2) for the rows of the first, 3 / (2 * 1) for that of the second
+    wanted = [both * 3 / 4, one * 3 / 2, both * 3 / 4, 0.0, *[(0.5 * RHO[i] - a[i]) ** 2 for i in (4, 5, 6)]]
+    assert loss.value[:, 0].tolist() == pytest.approx(wanted)
+    assert sum(wanted[:3]) / 3 == pytest.approx((both + one) / 2), "group_mean weighs rollouts alike"
+    (gradient,) = torch.autograd.grad(loss.value[:3].sum() / 3, logp)
+    pull = (0.5 * (RHO[0] + RHO[2]) - (a[0] + a[2]) / 2) * 2 * 0.5 / 2
+    assert gradient[0, 0].item() == pytest.approx(pull) == pytest.approx(gradient[2, 0].item())
+    alone = torch.full((7,), -1)
+    plain = oapl(logp, OTHER, MASK, ADVANTAGE, REWARD, beta2=0.5).value
+    for numbers in (alone, torch.arange(7)):
+        torch.testing.assert_close(
+            oapl_joint(logp, OTHER, MASK, ADVANTAGE, REWARD, GROUP, numbers, beta2=0.5).value, plain
+        )
+    full = (logp, OTHER, MASK, ADVANTAGE, REWARD, GROUP, trajectory)
+    assert torch.equal(oapl_joint(*full).value, oapl_joint(*full, beta2=1e-3).value)
 
 
 def test_copg_is_the_mean_over_the_pairs():
