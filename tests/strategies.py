@@ -51,6 +51,8 @@ def field(name: str, n: int, t: int, seed: int, spread: float = 1.0) -> Tensor |
         return (torch.arange(n) + seed) % 2 + 0.1 * normal(n).tanh()
     if name == "group":
         return torch.arange(n) // 2
+    if name == "trajectory":
+        return torch.arange(n) // 4 % 3 - 1  # none, and both rows of a group on one
     if name.endswith("score") or name == "margin":
         return spread * normal(n)
     if name.endswith("_win") or name == "consistency":
