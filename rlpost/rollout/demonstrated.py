@@ -47,6 +47,7 @@ def hpt(
             f"rollout.mode=off_policy: a demonstration earns 1 in one reward; name it in rollout.reward, one of "
             f"{', '.join(ctx.stack.names)}"
         )
+    earned = reward or next(iter(ctx.stack.names), "")
     n = ctx.num_generations
     rows = ctx.generate(tasks, n)
     totals = ctx.totals(rows, reward=reward)
@@ -58,8 +59,8 @@ def hpt(
         if mode == "soft" or sum(score >= threshold for score in scores) <= gate:
             shown = ctx.expert(task, group[0].group)
             if mode == "off_policy":
-                shown.scores[reward or ctx.stack.names[0]] = 1.0
-            for row in group if mode == "switch" else ():
+                shown.scores[earned] = 1.0
+            for row in group if mode == "switch" else []:
                 row.trains = [False] * len(row.tokens)
             demonstrations.append(shown)
     return rows + demonstrations

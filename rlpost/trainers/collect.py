@@ -23,6 +23,7 @@ from rlpost.models.teacher import Teacher
 from rlpost.refill import fill
 from rlpost.rollout.context import Context
 from rlpost.rollout.engine import Sampling, sample
+from rlpost.rollout.notes import Notes
 from rlpost.run.folder import RunFolder
 from rlpost.run.thumbnails import strip
 from rlpost.trainers import records, replay
@@ -50,7 +51,7 @@ class Collects:
     parts: Parts
     cfg: Config
     rng: random.Random
-    prompt_stats: dict[str, Any]
+    prompt_stats: Notes
     reference: Reference | None
     streams: Streams
     replay: Replay | None
@@ -71,6 +72,7 @@ class Collects:
         stack = self.parts.stack.at(self.clock(number), self._progress(number))
         rank, ranks = self.accelerator.process_index, self.accelerator.num_processes
         mine, everyone = self._drawn(number, rank, ranks)
+        self.prompt_stats.exchange(lambda written: gathered(written, self.accelerator))
         everything = [r for part in everyone for r in part]
         if not everything:
             raise DataError(f"no task of step {number} can be asked; see the causes in {self.folder.path}/ledger.json")

@@ -21,6 +21,7 @@ from rlpost.likelihood.scoring import is_seeded, teach
 from rlpost.models.encode import Bundle
 from rlpost.models.roles import Reference, reference, start_from, with_adapter
 from rlpost.models.teacher import Teacher
+from rlpost.rollout.notes import Notes
 from rlpost.run import checkpoint
 from rlpost.run.evaluations import note_data
 from rlpost.run.folder import RunFolder
@@ -76,7 +77,7 @@ class Grpo(Scores, Collects, OwnStep, GRPOTrainer):
             banned=bundle.encoder.suppress,
             accelerator=self.accelerator,
         )
-        self.prompt_stats: dict[str, Any] = {}
+        self.prompt_stats = Notes()
         self.vllm = vllm.start(self, bundle.encoder, parts.sampling) if parts.engine == "vllm" else None
         self._cycle: list[list[rows.MicroBatch]] = []
         self._means: dict[str, float] = {}
@@ -187,7 +188,7 @@ class Grpo(Scores, Collects, OwnStep, GRPOTrainer):
             "states": self.states.state_dict(),
             "method": {name: one.state_dict() for name, one in self.parts.method.remembering.items()},
             "before": self.before,
-            "prompts": self.prompt_stats,
+            "prompts": dict(self.prompt_stats),
             "shared": self.sharing.tokens,
             "rng": _plain(self.rng.getstate()),
             "reference": self.reference.state() if self.reference else [],
@@ -205,7 +206,7 @@ class Grpo(Scores, Collects, OwnStep, GRPOTrainer):
         self.states.load_state_dict(state.get("states", {}))
         self._remember(state)
         self.before = state.get("before", 0)
-        self.prompt_stats = dict(state["prompts"])
+        self.prompt_stats = Notes(state["prompts"])
         self.sharing.tokens = dict(state.get("shared", self.sharing.tokens))
         if self.reference:
             self.reference.load_state(state.get("reference", []))
