@@ -55,10 +55,23 @@ def test_three_kinds_of_pairs():
 
 
 def test_without_an_inconsistent_or_repetitive_answer_wrong_ones_are_rejected():
-    found = kinds(verified_pairs([WRONG, LONGER, SHORT], {"judge": Judge()}))
+    found = kinds(verified_pairs([WRONG, LONGER, SHORT], {"judge": Judge()}, stitch=""))
     # SHORT has 10 tokens, fewer than half of 60; WRONG's 50 would not do
     assert found == {"consistency": (LONGER.text, WRONG.text), "penalty": (LONGER.text, SHORT.text)}
-    assert kinds(verified_pairs([WRONG, LONGER], {"judge": Judge()})) == {"consistency": (LONGER.text, WRONG.text)}
+    assert kinds(verified_pairs([WRONG, LONGER], {"judge": Judge()}, stitch="")) == {
+        "consistency": (LONGER.text, WRONG.text)
+    }
+
+
+def test_a_wrong_attempt_is_corrected_where_no_valid_one_reflects():
+    bare = said("q", "just 9", correct=0.0, length=30)
+    found = kinds(verified_pairs([bare, WRONG, LONGER, SHORT], {"judge": Judge()}, stitch="No, again:"))
+    text = "<think>let me think, so 7 No, again: count it all up, so 4</think><answer>4</answer>"
+    assert found["reflection"] == (text, WRONG.text)
+    assert kinds(verified_pairs([WRONG, LONGER, GOOD], {"judge": Judge()}))["reflection"] == (GOOD.text, WRONG.text)
+    assert "reflection" not in kinds(verified_pairs([bare, LONGER], {"judge": Judge()}))
+    plain = said("q", "4", correct=1.0, length=9)
+    assert "reflection" not in kinds(verified_pairs([WRONG, plain], {"judge": Judge()}))
 
 
 def test_no_valid_answer_no_pair():
@@ -71,7 +84,7 @@ def test_no_valid_answer_no_pair():
 def test_what_has_no_thoughts_is_not_asked_about():
     rows = [said("q", "4", correct=1.0, length=9), said("q", "5", correct=0.0, length=8)]
     assert kinds(verified_pairs(rows, {})) == {"consistency": ("4", "5")}
-    assert kinds(verified_pairs([LUCKY, WRONG], {}, role=None)) == {"consistency": (LUCKY.text, WRONG.text)}
+    assert kinds(verified_pairs([LUCKY, WRONG], {}, role=None, stitch="")) == {"consistency": (LUCKY.text, WRONG.text)}
 
 
 def test_repetition():
