@@ -34,6 +34,12 @@ def together(*ids: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
     return torch.unique(torch.stack(ids, dim=-1), dim=0, return_inverse=True)[1]
 
 
+def rollouts(group: Int[Tensor, "N"], trajectory: Int[Tensor, "N"]) -> Int[Tensor, "N"]:
+    """Ids from 0 on: rows of one trajectory in a group share one, rows without a number (-1) have their own."""
+    alone = -1 - torch.arange(len(group), device=group.device)
+    return together(group, torch.where(trajectory < 0, alone, trajectory))
+
+
 def group_count(values: Float[Tensor, "N"], group: Int[Tensor, "N"]) -> Float[Tensor, "N"]:
     """Number of non-NaN values in each row's group."""
     return _spread(_scatter((~torch.isnan(values)).to(values.dtype), group), group)

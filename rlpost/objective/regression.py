@@ -3,7 +3,7 @@
 import torch
 
 from rlpost.fields import regression
-from rlpost.masked import group_count, group_mean, group_sum, row_mean, row_sum
+from rlpost.masked import group_count, group_mean, group_sum, rollouts, row_mean, row_sum
 from rlpost.objective.labels import rated
 from rlpost.types import NT, Ids, Loss, Mask, N
 
@@ -105,15 +105,13 @@ def oapl_joint(
         Assumed: this form, since the demanded log-ratio would otherwise grow with the number of rows.
     """
     known = rated(reward, mask)
-    alone = -1 - torch.arange(len(group), device=group.device)
-    keys = torch.stack([group, torch.where(trajectory < 0, alone, trajectory)], 1)
-    rollout = torch.unique(keys, dim=0, return_inverse=True)[1]
+    rollout = rollouts(group, trajectory)
     distance = group_sum(torch.where(known, row_sum(logp - gen_logp, mask), 0.0), rollout)
     target = group_mean(torch.where(known, row_mean(advantage, mask), torch.nan), rollout)
     parts = group_sum(known.to(logp.dtype), rollout).clamp(min=1)
     rows = group_sum(known.to(logp.dtype), group)
-    rollouts = group_sum(torch.where(known, 1 / parts, 0.0), group).clamp(min=1e-9)
-    value = (beta2 * distance - target.nan_to_num()) ** 2 * rows / (rollouts * parts)
+    count = group_sum(torch.where(known, 1 / parts, 0.0), group).clamp(min=1e-9)
+    value = (beta2 * distance - target.nan_to_num()) ** 2 * rows / (count * parts)
     return Loss(torch.where(known, value, 0.0).unsqueeze(-1), {"log_ratio": distance.detach()})
 
 

@@ -51,8 +51,9 @@ def augmented(
         A hard task that no completion has ever solved, an easy one without a video, and one to whose completions no
         reward applies are left as they are. Rows under x' have the role "augmented" and a group of their own; the
         first ones, which then do not train, stay for metrics and curriculum: keep trained_rows takes them out of the
-        loss. A success is a completion with `reward` (the weighted total where it names none) of `threshold` or more;
-        the last one counts, an augmented one too. No task is augmented twice in a step. `template` holds {hint}.
+        loss. A success is a completion of x itself, in an earlier step, whose `reward` (the weighted total where it
+        names none) is `threshold` or more; the last one counts. No task is augmented twice in a step. `template` holds
+        {hint}.
 
     Paper:
         DeepVideo-R1, arXiv 2506.07464. Assumed: all numbers, the wording, and that the window holds the mean of the
@@ -65,6 +66,7 @@ def augmented(
         )
     n = ctx.num_generations
     usual = _usual(ctx.prompts)
+    known = {task.id: ctx.prompts.get(f"{TRACE}{task.id}", "") for task in tasks}
     rows = ctx.generate(tasks, n)
     means = _noted(tasks, rows, ctx, reward, threshold)
     _keep_mean(ctx, [mean for mean in means if not math.isnan(mean)], window)
@@ -74,7 +76,7 @@ def augmented(
             continue
         delta = mean - usual
         other = (
-            _hinted(task, min(hint_scale * -delta, most_hint), ctx, template)
+            _hinted(task, known[task.id], min(hint_scale * -delta, most_hint), ctx, template)
             if delta < 0
             else _worse(task, noise, noise_scale * delta, most_noise, ctx)
         )
@@ -85,7 +87,6 @@ def augmented(
     for i in taken:
         for row in rows[i * n : (i + 1) * n]:
             row.trains = [False] * len(row.tokens)
-    _noted([tasks[i] for i in taken], again, ctx, reward, threshold)
     return rows + again
 
 
@@ -117,8 +118,8 @@ def _noted(tasks: Sequence[Task], rows: Sequence[Rollout], ctx: Context, reward:
     return found
 
 
-def _hinted(task: Task, share: float, ctx: Context, template: str) -> Task | None:
-    tokens = ctx.tokens(ctx.prompts.get(f"{TRACE}{task.id}", ""))
+def _hinted(task: Task, trace: str, share: float, ctx: Context, template: str) -> Task | None:
+    tokens = ctx.tokens(trace)
     hint = ctx.encoder.decode(tokens[: math.floor(share * len(tokens))])
     return with_opening(task, template.replace("{hint}", hint)) if hint else None
 

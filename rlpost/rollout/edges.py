@@ -42,7 +42,7 @@ def spo_tree(
         V(leaf) = r(x, whole text);  V(node) = mean of its children's values
         a row per node: prompt = (x, the parent's text), tokens = its own, group = its siblings
             rloo: score = V(node), so that advantage group_centred is V(node) - V(parent)
-            grpo: score = V(node) / (std of the siblings' values + 1e-8), which divides that advantage by it
+            grpo: score = (V(node) - V(parent)) / (std of the siblings' values + 1e-8), whose mean is 0
 
     Gradient:
         Only a row's own tokens train.
@@ -118,7 +118,7 @@ def _valued(node: _Node) -> float:
 def _edges(parent: _Node, mode: Mode, ctx: Context) -> list[Rollout]:
     """The rows of a node's children, scored by their values."""
     known = [child.value for child in parent.children if not math.isnan(child.value)]
-    scale = pstdev(known) + 1e-8 if mode == "grpo" and known else 1.0
+    base, scale = (parent.value, pstdev(known) + 1e-8) if mode == "grpo" and known else (0.0, 1.0)
     (group,) = ctx.new_groups(1)
     rows = []
     for child in parent.children:
@@ -138,7 +138,7 @@ def _edges(parent: _Node, mode: Mode, ctx: Context) -> list[Rollout]:
             scores={},
             info={"value": child.value, "parent_value": parent.value},
         )
-        ctx.worth(edge, None if math.isnan(child.value) else child.value / scale)
+        ctx.worth(edge, None if math.isnan(child.value) else (child.value - base) / scale)
         rows.append(edge)
     return rows
 

@@ -33,10 +33,10 @@ def reached(seed: int, gate: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_hard_questions_are_learnt_without_losing_the_easy_ones(seed):
-    """Against the same run without demonstrations (gate -1)."""
-    hybrid, alone = reached(seed, gate=0), reached(seed, gate=-1)
+    """Against the same run without demonstrations (gate -1). Demonstrations alone (gate 8) do better in this table."""
+    hybrid, alone, taught = reached(seed, gate=0), reached(seed, gate=-1), reached(seed, gate=8)
     for name in HARD:
-        assert hybrid[name] > 0.5 and alone[name] < 0.05, (hybrid, alone)
+        assert taught[name] > hybrid[name] > 0.5 and alone[name] < 0.05, (hybrid, alone, taught)
     for name in EASY:
         assert hybrid[name] > alone[name] - 0.05 and alone[name] > 0.8, (hybrid, alone)
 

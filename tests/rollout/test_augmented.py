@@ -112,10 +112,17 @@ def test_the_window_holds_the_last_steps_of_every_process():
     }  # fmt: skip
 
 
-def test_the_last_success_is_kept_and_settings_are_checked():
+def test_hints_come_from_earlier_steps_and_successes_from_the_prompt_itself():
+    notes = known(0.9, half="12345678 7")
+    rows, _ = ran([HALF], notes)
+    assert "begins with: 1234\n" in by_role(rows, "augmented")[0].task.prompt[0]["content"]
+    assert notes["augmented/trace/half"] == TRACE, "that of this step is for the next one"
     notes = known(0.9, hard="an older 7")
-    ran([HARD], notes)
-    assert notes["augmented/trace/hard"] == TRACE, "of the augmented rows"
+    rows, _ = ran([HARD], notes)
+    assert len(by_role(rows, "augmented")) == 4 and notes["augmented/trace/hard"] == "an older 7"
+
+
+def test_settings_are_checked():
     for knobs in ({"window": 0}, {"margin": -1.0}, {"most_hint": 1.5}, {"most_noise": 2.0}, {"template": "hint"}):
         with pytest.raises(ConfigError, match="rollout augmented: window"):
             ran([HARD], {}, **knobs)

@@ -1,6 +1,7 @@
 """Trees whose edges are rows: what each holds, what it is worth, and what is no tree."""
 
 import math
+from functools import partial
 from statistics import fmean, pstdev
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from rlpost import rows as tables
 from rlpost.advantage.group import group_centred
 from rlpost.errors import ConfigError
+from rlpost.keep.groups import off_mean
 from rlpost.rollout.edges import spo_tree
 from rlpost.rollout.engine import Sampling
 from rlpost.stack import Reward, RewardStack
@@ -21,6 +23,10 @@ TASKS = [tabular.task("first", "a"), tabular.task("second", "b")]
 def worth(rollouts):
     """A number that depends on every letter of a whole text; none for texts that begin with c."""
     return [None if r.text.startswith("c") else float(sum(map(ord, r.text)) % 7) for r in rollouts]
+
+
+def same(rollouts, *, worth):
+    return [worth] * len(rollouts)
 
 
 def context(max_tokens=6, end=-30.0, seed=0, rewards=None):
@@ -89,6 +95,18 @@ def test_values_are_means_of_children_and_siblings_add_up_to_nothing(mode):
             value = leaves[whole]
             assert math.isnan(row.info["value"]) if value is None else row.info["value"] == value
     assert asked and any(value is None for value in leaves.values()), "some leaves are not judged"
+
+
+def test_equal_siblings_have_no_credit_whatever_they_are_worth():
+    """Values such as 23/36 are no exact floats, so that a scale of 1e8 must not meet them."""
+    for k in range(1, 36):
+        ctx = context(rewards={"right": Reward(partial(same, worth=k / 36))})
+        rows = spo_tree(TASKS[:1], ctx, branching=(3, 2), segment=2, mode="grpo")
+        ctx.score(rows)
+        table = tables.scored(rows, ctx.stack)
+        edges = torch.tensor([row.role == "edge" for row in rows])
+        assert group_centred(table.rewards, table.weights, table.group)[edges].eq(0).all()
+        assert not off_mean(table.rewards, table.weights, table.group)[edges].any()
 
 
 def test_a_node_that_ends_early_is_a_leaf():
