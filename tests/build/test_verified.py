@@ -74,6 +74,20 @@ def test_a_wrong_attempt_is_corrected_where_no_valid_one_reflects():
     assert "reflection" not in kinds(verified_pairs([WRONG, plain], {"judge": Judge()}))
 
 
+def test_what_is_stitched_does_not_repeat_and_what_nothing_judges_is_in_no_pair():
+    loop = thought("q", "a b c d " * 6 + "so 7", "7", False, length=30)
+    found = kinds(verified_pairs([loop, LONGER], {"judge": Judge()}, ngram=4, repeated=0.3))
+    assert "reflection" not in found and found["consistency"] == (LONGER.text, loop.text)
+    assert kinds(verified_pairs([loop, LONGER, WRONG], {"judge": Judge()}))["reflection"][1] == WRONG.text
+    same = thought("q", "count it all up, so 5", "5", False, length=30)
+    assert "reflection" not in kinds(verified_pairs([same, LONGER], {"judge": Judge()}, ngram=3, repeated=0.1))
+    unjudged = said("q", "<think>so 8</think><answer>8</answer>", correct=None, length=20)
+    assert verified_pairs([unjudged, LONGER], {"judge": Judge()}) == []
+    assert [one.id for one in unsolved([unjudged], random.Random(0))] == ["q"]
+    solved = [LONGER, unjudged]
+    assert sum(bool(unsolved(solved, random.Random(i))) for i in range(200)) < 80, "solved but for the unjudged one"
+
+
 def test_no_valid_answer_no_pair():
     assert verified_pairs([LUCKY, UNREADABLE, LOOP, WRONG, SHORT], {"judge": Judge()}) == []
     assert verified_pairs([LONGER, GOOD], {"judge": Judge()}) == []

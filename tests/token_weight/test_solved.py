@@ -14,8 +14,22 @@ REWARD = torch.tensor([1.0, 0.5, 0.0, 0.0, NAN, 1.0, 2.0, NAN, NAN, NAN, 0.9, 5.
 MASK = torch.ones(12, 3, dtype=torch.bool)
 
 
+LINES = {"policy": [0.0, 1.0], "expert": [1.0, 0.0]}
+
+
+def test_the_published_table():
+    """Of seven completions 0 to 7 are right."""
+    role, group = ("policy",) * 7 + ("expert",), torch.zeros(8, dtype=torch.long)
+    mask, found = torch.ones(8, 1, dtype=torch.bool), []
+    for right in range(8):
+        reward = torch.tensor([1.0] * right + [0.0] * (7 - right) + [NAN])
+        weight = solved_share(mask, reward, role, group)[:, 0]
+        found.append((round(float(weight[0]), 6), round(float(weight[7]), 6)))
+    assert found == [(0, 1), (0.125, 0.5), (0.25, 0.25), (0.5, 0.125), (1, 0), (1, 0), (1, 0), (1, 0)]
+
+
 def test_straight_lines_between_none_and_all():
-    found = solved_share(MASK, REWARD, ROLE, GROUP)
+    found = solved_share(MASK, REWARD, ROLE, GROUP, **LINES)
     wanted = [0.25] * 4 + [0.75, 1, 1, 0, 1, 0, 0, 1]
     assert found.shape == MASK.shape and found[:, 0].tolist() == pytest.approx(wanted)
     assert (found == found[:, :1]).all()
@@ -33,6 +47,6 @@ def test_a_table_of_each_number_of_successes():
 def test_it_is_the_switch_with_a_table_of_steps():
     switch = {"policy": [0.0, 1.0, 1.0, 1.0, 1.0], "expert": [1.0, 0.0, 0.0, 0.0, 0.0]}
     assert solved_share(MASK, REWARD, ROLE, GROUP, **switch)[:, 0].tolist() == [1] * 4 + [0, 1, 1, 0, 1, 0, 0, 1]
-    assert solved_share(MASK, REWARD, ROLE, GROUP, threshold=0.5)[0, 0] == 0.5
+    assert solved_share(MASK, REWARD, ROLE, GROUP, threshold=0.5, **LINES)[0, 0] == 0.5
     with pytest.raises(ConfigError, match="need two values or more"):
         solved_share(MASK, REWARD, ROLE, GROUP, policy=[1.0])
