@@ -19,7 +19,8 @@ def shares(
 
     A completion is right where the first applicable of `scores` reaches `threshold`, as in an evaluation;
     `groups_all_right` and `groups_all_wrong` are missing where none applies. Shares of tokens are of all completions of
-    the policy: `tokens_masked` do not train, `tokens_stale` come from older weights than step `version`,
+    the policy: `tokens_masked` train in no row, their own or one that a rollout made of them (an edge of a tree, a group
+    under an easier prompt), `tokens_stale` come from older weights than step `version`,
     `tokens_truncated` stand in completions that ended at the length limit, and `tokens_with_gradient` (also counted as
     `gradient_tokens`) train with an advantage other than 0.
     """
@@ -29,15 +30,22 @@ def shares(
     moving = (
         int((credit.scored.mask & credit.scored.advantage.ne(0)).sum()) if credit.scored.advantage is not None else 0
     )
-    trained = sum(sum(r.trains) for r in own)
+    trained = sum(sum(_by_policy(r)) for r in rollouts)
     return {
         **_groups(own, scores, threshold),
-        "signal/tokens_masked": 1 - trained / tokens,
+        "signal/tokens_masked": max(0.0, 1 - trained / tokens),
         "signal/tokens_stale": sum(n for r, n in zip(own, lengths, strict=True) if r.version < version) / tokens,
         "signal/tokens_truncated": sum(n for r, n in zip(own, lengths, strict=True) if r.stop == "length") / tokens,
         "signal/tokens_with_gradient": moving / tokens,
         "gradient_tokens": float(moving),
     }
+
+
+def _by_policy(rollout: Rollout) -> list[bool]:
+    """Which tokens train and are the policy's own."""
+    if not rollout.source:
+        return rollout.trains
+    return [trains and who == "policy" for trains, who in zip(rollout.trains, rollout.source, strict=True)]
 
 
 def _groups(own: Sequence[Rollout], scores: Sequence[str], threshold: float) -> dict[str, float]:

@@ -25,7 +25,7 @@ ROWS = [
     made("wrong", "abc", 0.0, version=2),  # 3 stale
     made("mixed", "a", 1.0),
     made("mixed", "abcd", 0.0),
-    made("mixed", "abcdefgh", 1.0, role="contrast"),  # informs only: neither groups nor tokens
+    made("mixed", "abcdefgh", 1.0, role="contrast", trains=[False] * 8),  # informs only: neither groups nor tokens
 ]
 
 
@@ -46,6 +46,10 @@ def test_shares_are_of_the_policys_groups_and_tokens():
     assert found["signal/tokens_stale"] == pytest.approx(3 / 16)
     assert found["signal/tokens_with_gradient"] == pytest.approx(5 / 16) and found["gradient_tokens"] == 5
     assert shares(ROWS, credit([1.0] * 6), version=3)["gradient_tokens"] == 15  # all but the masked one
+    pieces = [replace(row, trains=[False] * len(row.tokens)) for row in ROWS]
+    pieces += [replace(made("edge", "abcd", 1.0, role="edge"), source=["policy"] * 3 + ["expert"]) for _ in range(2)]
+    assert shares(pieces, credit([1.0] * 6), version=3)["signal/tokens_masked"] == pytest.approx(10 / 16)
+    assert shares(pieces + pieces[-1:] * 9, credit([1.0] * 6), version=3)["signal/tokens_masked"] == 0.0
     assert "signal/groups_all_right" not in shares(ROWS, credit([1.0] * 6), version=3, scores=["other"])
     partial = shares(ROWS, credit([1.0] * 6), version=3, scores=["correct"], threshold=2.0)
     assert partial["signal/groups_all_wrong"] == 1.0
