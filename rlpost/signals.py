@@ -19,10 +19,10 @@ def shares(
 
     A completion is right where the first applicable of `scores` reaches `threshold`, as in an evaluation;
     `groups_all_right` and `groups_all_wrong` are missing where none applies. Shares of tokens are of all completions of
-    the policy: `tokens_masked` train in no row, their own or one that a rollout made of them (an edge of a tree, a group
-    under an easier prompt), `tokens_stale` come from older weights than step `version`,
-    `tokens_truncated` stand in completions that ended at the length limit, and `tokens_with_gradient` (also counted as
-    `gradient_tokens`) train with an advantage other than 0.
+    the policy: `tokens_masked` train in no row, their own or one that a rollout made of them (an edge of a tree, a
+    group under an easier prompt), `tokens_stale` come from older weights than step `version`, `tokens_truncated` stand
+    in completions that ended at the length limit, and `tokens_with_gradient` (also counted as `gradient_tokens`) train
+    with an advantage other than 0.
     """
     own = [r for r in rollouts if r.role == "policy"]
     lengths = [len(r.tokens) for r in own]
