@@ -11,10 +11,10 @@ NAN = float("nan")
 ONE = torch.ones(1)
 
 
-def kept(rewards, group, *, weights=ONE, names=("correct",), role=None, **knobs):
+def kept(rewards, group, *, weights=ONE, names=("correct",), role=None, trajectory=None, **knobs):
     rewards = torch.tensor(rewards)
-    role = role or ["policy"] * len(rewards)
-    return difficulty_band(rewards, weights, names, torch.tensor(group), role, **knobs).tolist()
+    role, trajectory = role or ["policy"] * len(rewards), torch.tensor(trajectory or [-1] * len(rewards))
+    return difficulty_band(rewards, weights, names, torch.tensor(group), trajectory, role, **knobs).tolist()
 
 
 @pytest.mark.parametrize("size", [5, 10, 20])
@@ -32,6 +32,14 @@ def test_uneven_groups_in_any_order():
     assert kept(rewards, group) == [True, True, True, True, True, False, True]
     assert kept(rewards, group, high=0.7) == [False, True, False, False, True, False, False]
     assert kept(rewards, group, low=0.6, high=1.0) == [True, False, True, True, False, True, True]
+
+
+def test_a_rollout_of_several_rows_counts_once():
+    """One rollout of five rows is right, one of a single row is not: half of them, and not five sixths."""
+    rewards, trajectory = [[1.0]] * 5 + [[0.0]], [0] * 5 + [1]
+    assert kept(rewards, [0] * 6, trajectory=trajectory, low=0.5, high=0.5) == [True] * 6
+    assert kept(rewards, [0] * 6) == [False] * 6
+    assert kept([*rewards, [NAN]], [0] * 7, trajectory=[*trajectory, 1], low=0.5, high=0.5) == [True] * 7
 
 
 def test_the_reward_and_the_rows_that_count():
