@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any, Literal
 
 from rlpost import ledger
-from rlpost.errors import ConfigError
+from rlpost.errors import ConfigError, RewardError
 from rlpost.models.scorer.base import Chat, Scorer
 from rlpost.models.scorer.verdict import verdicts
 from rlpost.reward.constraints import JUDGED, answer_of, satisfied
@@ -57,8 +57,8 @@ def constraints_judged(
     Edge cases:
         None where the task has no constraints, and where the judge's word on one of them cannot be read, which is
         counted. An answer without the form is not shown to the judge. `by=reply` asks for the word itself, for servers
-        that give no log-probabilities: a reply is yes or no with nothing before it, and is asked for `retries` times
-        more. `template` has {fence}, {question}, {answer}, {requirement} and every dataset column.
+        that give no log-probabilities: a reply is yes or no with nothing before it, is asked for `retries` times more,
+        and past the share `max_unparsable` the run stops. `template` has {fence}, {question}, {answer}, {requirement} and every dataset column.
 
     Paper:
         RAIF, arXiv 2506.01413: its reward with a checklist. Assumed: the wording.
@@ -131,7 +131,7 @@ def _met(
             continue
         found[i] = satisfied(answer, [one for one in _wanted(rollout) if one.get("kind") != JUDGED])
         asked += [
-            (i, _question(template, rollout, answer, str(one["value"])))
+            (i, _question(template, rollout, answer, _requirement(one, rollout)))
             for one in _wanted(rollout)
             if one.get("kind") == JUDGED
         ]
@@ -143,6 +143,13 @@ def _met(
             so_far = found[i]
             found[i] = None if so_far is None or word is None else so_far + word
     return found
+
+
+def _requirement(constraint: Mapping[str, Any], rollout: Rollout) -> str:
+    said = constraint.get("value")
+    if not isinstance(said, str) or not said.strip():
+        raise RewardError(f"task {rollout.task.id}: a judged constraint needs its requirement in words as `value`")
+    return said
 
 
 def _likelier(
