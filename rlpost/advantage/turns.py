@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rlpost.advantage.total import weighted_sum
 from rlpost.errors import ConfigError
-from rlpost.masked import group_count, group_max, group_mean, group_std, together
+from rlpost.masked import group_count, group_max, group_mean, group_std, group_sum, rollouts, together
 from rlpost.types import NK, Ids, K, N
 
 
@@ -76,38 +76,58 @@ def ui_s1(
     reward_names: Sequence[str],
     group: Ids,
     turn: Ids,
+    trajectory: Ids,
     *,
     episode: str = "action_score",
     step: str = "action_return",
+    pool: Literal["trajectories", "steps"] = "trajectories",
     scale: Literal["mean_std", "mean"] = "mean_std",
     epsilon: float = 1e-6,
 ) -> N:
-    """Two judgements of a step: its score among all steps of the prompt, its return among the same step of others.
+    """Two judgements of a step: its trajectory among those of the prompt, its return among the same step of others.
 
     Equation:
-        advantage = w_e (r - mean_group r) / (std_group r + epsilon) + w_s (G - mean_same G) / (std_same G + epsilon)
+        advantage = w_e (R - mean_group R) / (std_group R + epsilon) + w_s (G - mean_same G) / (std_same G + epsilon)
+        R: sum of r over the rows of the trajectory, mean and deviation over the trajectories of the group
+        steps: R = r of the row itself, mean and deviation over all rows of the group
         r, w_e: column and weight of the reward `episode`; G, w_s: of the reward `step`; same: equal group and turn
 
     Reduces to:
-        keyed_zscore of the returns at w_e 0, group_zscore of the step scores at w_s 0.
+        keyed_zscore of the returns at w_e 0; at w_s 0 trajectory_zscore of the sums, with steps group_zscore of the
+        step scores.
 
     Edge cases:
         A step that no other trajectory of the group reached: its second part is 0. Where a column does not apply, its
         part is 0. scale "mean" leaves the deviations out. Other rewards are logged and not trained on.
 
     Paper:
-        UI-S1, arXiv 2509.11543; the first part is over all step rows of a prompt, as in the official code.
+        UI-S1, arXiv 2509.11543; `steps` is its official code. Assumed: what a trajectory earns is the sum of its steps.
     """
     missing = [name for name in (episode, step) if name not in reward_names]
     if missing:
         raise ConfigError(f"advantage ui_s1 names the reward {missing[0]!r}; this run has {list(reward_names)}.")
-    parts = []
-    for name, ids in ((episode, group), (step, together(group, turn))):
-        k = list(reward_names).index(name)
-        r = rewards[:, k]
-        z = _zscore(r, ids, epsilon) if scale == "mean_std" else torch.nan_to_num(r - group_mean(r, ids), nan=0.0)
-        parts.append(weights[k] * z)
-    return parts[0] + parts[1]
+    k, s = (list(reward_names).index(name) for name in (episode, step))
+    own = rollouts(group, trajectory)
+    r = rewards[:, k]
+    if pool == "trajectories":
+        z = _once(torch.where(group_count(r, own) > 0, group_sum(r, own), torch.nan), own, group, scale, epsilon)
+    else:
+        z = _scaled(r, group, scale, epsilon)
+    return weights[k] * z + weights[s] * _scaled(rewards[:, s], together(group, turn), scale, epsilon)
+
+
+def _once(r: N, own: Ids, group: Ids, scale: str, epsilon: float) -> N:
+    """Rows of a trajectory share a number, which counts once among those of the group; each of them gets the result."""
+    first = torch.zeros_like(own).scatter_reduce(
+        0, own, torch.arange(len(own), device=own.device), "amin", include_self=False
+    )
+    alone = torch.where(first[own] == torch.arange(len(own), device=own.device), r, torch.nan)
+    centred = r - group_mean(alone, group)
+    return torch.nan_to_num(centred / (group_std(alone, group) + epsilon) if scale == "mean_std" else centred, nan=0.0)
+
+
+def _scaled(r: N, ids: Ids, scale: str, epsilon: float) -> N:
+    return _zscore(r, ids, epsilon) if scale == "mean_std" else torch.nan_to_num(r - group_mean(r, ids), nan=0.0)
 
 
 def _zscore(r: N, ids: Tensor, epsilon: float) -> N:

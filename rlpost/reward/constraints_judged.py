@@ -58,7 +58,8 @@ def constraints_judged(
         None where the task has no constraints, and where the judge's word on one of them cannot be read, which is
         counted. An answer without the form is not shown to the judge. `by=reply` asks for the word itself, for servers
         that give no log-probabilities: a reply is yes or no with nothing before it, is asked for `retries` times more,
-        and past the share `max_unparsable` the run stops. `template` has {fence}, {question}, {answer}, {requirement} and every dataset column.
+        and past the share `max_unparsable` the run stops. `template` has {fence}, {question}, {answer}, {requirement}
+        and every dataset column.
 
     Paper:
         RAIF, arXiv 2506.01413: its reward with a checklist. Assumed: the wording.

@@ -329,4 +329,12 @@ def _label(limits: dict[str, Any], code: int, stderr: bytes, peak_kb: int) -> En
     last = stderr.rstrip().rpartition(b"\n")[2]
     if last.startswith(b"MemoryError") or peak_kb > 0.9 * (limits["memory_mb"] << 10):
         return End("memory", f"it asked for more than {limits['memory_mb']} MB")
-    return End("error", f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+    return End("error", f"signal {_name(-code)}" if code < 0 else f"exit code {code}")
+
+
+def _name(number: int) -> str:
+    """A signal's name; real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)

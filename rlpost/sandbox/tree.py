@@ -77,7 +77,7 @@ def _proportional(pid: int) -> int:
 
 def _stat(pid: int) -> tuple[int, float, int] | None:
     try:
-        with open(f"/proc/{pid}/stat") as file:
+        with open(f"/proc/{pid}/stat", errors="replace") as file:  # a program gives itself any name
             fields = file.read().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None

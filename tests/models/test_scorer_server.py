@@ -159,6 +159,9 @@ def test_a_prompt_that_alone_is_refused_has_no_reply_and_is_counted(tiny):
     [row] = ledger.current().rows()
     assert (row["kind"], row["count"]) == ("fail", 1) and "the prompt was refused" in row["cause"]
     assert row["where"] == ["'Say 2'"]
+    assert scorer.judge(["Say 2"], max_tokens=8) == [None], "others were answered, so the server is there"
+    with pytest.raises(ModelError, match="the prompt was refused"):
+        Server(base_url=tiny.url, model="tiny", retries=0).judge(["Say 2", "Say 2 more"], max_tokens=8)
     tiny.refuse = ""
     assert scorer.judge(prompts, max_tokens=8) == expected(prompts), "no reply is nothing to keep"
 

@@ -341,6 +341,10 @@ def test_odd_programs_are_outcomes(mode):
     assert attack(mode, "import os; os.write(1, bytes(range(128, 256)))").ok
     assert attack(mode, "import os; os._exit(200)").exit_code == 200
     assert attack(mode, "import os\nos.remove('main.py')\nos.rmdir(os.getcwd())").status == "error"
+    nameless = attack(mode, "import os; os.kill(os.getpid(), 40)")
+    assert nameless.status == "error" and "signal 40" in nameless.detail
+    odd = "import ctypes, time\nctypes.CDLL(None).prctl(15, b'\\xff\\xfe)\\xff')\ntime.sleep(0.4)\nprint('named')"
+    assert attack(mode, odd).stdout == "named\n"
 
 
 def test_a_run_leaves_no_folder(mode):

@@ -63,13 +63,14 @@ class Wire:
         self.base_url = base_url.rstrip("/")
         self.api_key_env, self.timeout_s, self.retries = api_key_env, timeout_s, retries
         self.backoff_s, self.concurrency, self.meter = backoff_s, concurrency, meter
+        self._answered = False
         self._jitter = random.Random()  # its own, so that waiting never moves the run's random state
 
     def post_all(self, path: str, bodies: Sequence[dict[str, Any]], read: Read, name: str) -> list[Any]:
         """What `read` makes of each answer, in order; a `Refused` stands in for a request without one.
 
         `read` raises ValueError, KeyError, IndexError or TypeError for an answer that is not of the expected form,
-        which is then asked for again. Where no request is answered, the first refusal is raised.
+        which is then asked for again. Where this server has never answered any request, the first refusal is raised.
         """
         if not bodies:
             return []
@@ -91,8 +92,10 @@ class Wire:
                 stop.set()  # the others end at their next wait instead of trying on
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-        if all(isinstance(result, Refused) for result in results):
+        refused = all(isinstance(result, Refused) for result in results)
+        if refused and not self._answered:
             raise results[0]
+        self._answered |= not refused
         return results
 
     def _persist(
