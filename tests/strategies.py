@@ -55,6 +55,8 @@ def field(name: str, n: int, t: int, seed: int, spread: float = 1.0) -> Tensor |
         return torch.arange(n) // 4 % 3 - 1  # none, and both rows of a group on one
     if name.endswith("score") or name == "margin":
         return spread * normal(n)
+    if name in ("chosen_reward", "rejected_reward"):
+        return normal(n)
     if name.endswith("_win") or name == "consistency":
         return torch.rand(n, generator=rng, dtype=torch.float64)
     raise KeyError(f"no strategy makes the field {name!r}; add one to tests/strategies.py")
