@@ -77,3 +77,21 @@ def projected(states: Float[Tensor, "N D"], width: int | None, *, seed: int) -> 
     there = torch.rand(wide, width, generator=rng) < wide**-0.5
     sign = torch.randint(0, 2, (wide, width), generator=rng) * 2 - 1
     return states @ ((there * sign).to(states.dtype) * math.sqrt(math.sqrt(wide) / width))
+
+
+def coreset(states: Float[Tensor, "N D"], k: int, ridge: float) -> list[int]:
+    """The `k` rows that a greedy choice spans most with, in the order of the choice; all of them where there are fewer.
+
+    Each next one is argmax_i h_i' L h_i of the rows that are left, with L = (ridge I + sum of h h' over the chosen)^-1;
+    of equal ones the first.
+    """
+    states = states.double()
+    inverse = torch.eye(states.shape[1], dtype=torch.float64) / ridge
+    chosen: list[int] = []
+    while len(chosen) < min(k, len(states)):
+        far = ((states @ inverse) * states).sum(-1)
+        far[chosen] = -torch.inf
+        chosen.append(int(far.argmax()))
+        h = inverse @ states[chosen[-1]]
+        inverse = inverse - torch.outer(h, h) / (1 + states[chosen[-1]] @ h)
+    return chosen
