@@ -3,6 +3,7 @@
 import torch
 
 from rlpost.advantage.group import group_zscore
+from rlpost.errors import ConfigError
 from rlpost.types import NK, Ids, K, N
 
 
@@ -32,7 +33,10 @@ def superior_zscore(
         RAIF, arXiv 2506.01413: superior-CoT sample filter. Its advantages are computed before masking, as here.
     """
     if gain not in reward_names:
-        raise ValueError(f"superior_zscore reads the reward {gain!r}, and there are {', '.join(reward_names)}")
+        raise ConfigError(
+            f"advantage superior_zscore reads the reward {gain!r}, and there are {', '.join(reward_names)}; keep "
+            "constraint_gain among the rewards, or name another one in advantage.gain"
+        )
     stays = ~(rewards[:, reward_names.index(gain)] < 0)
     share = len(rewards) / stays.sum().clamp(min=1)
     return torch.where(stays, group_zscore(rewards, weights, group, epsilon=epsilon) * share, 0.0)

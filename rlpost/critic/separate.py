@@ -45,7 +45,7 @@ class Separate:
         max_grad_norm: float = 1.0,
     ) -> None:
         if clip <= 0 or max_grad_norm <= 0:
-            raise ConfigError(f"critic: clip={clip} and max_grad_norm={max_grad_norm} must be above 0; .inf sets none")
+            raise ConfigError(f"critic: clip={clip} and max_grad_norm={max_grad_norm} must be above 0; inf sets none")
         self.tokens, self.learning_rate = tokens, learning_rate
         self.clip, self.max_grad_norm = clip, max_grad_norm
 

@@ -31,6 +31,11 @@ def comparisons(
     """
     if levels < 2 or levels % 2:
         raise ConfigError(f"dataset.levels={levels} must be even: 6 for grades of 1 to 3 on both sides, 2 for A or B")
+    if pairs is not None and not callable(pairs):
+        raise ConfigError(
+            f"dataset.pairs={pairs!r} is no dataset; write "
+            "dataset.pairs='{_target_: rlpost.dataset.files.files, path: ...}'"
+        )
     tasks = (pairs or _sums)(split)
     return [_asked(task, i % 2 == 0, levels, grade, criteria, template or COMPARE) for i, task in enumerate(tasks)]
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rlpost.divergence.full import forward_kl, reverse_kl
+from rlpost.errors import ConfigError
 
 MV = Float[Tensor, "M V"]
 M = Float[Tensor, "M"]
@@ -106,7 +107,7 @@ def policy_top_k_reverse_kl(p_logits: MV, q_logits: MV, *, k: int = 64) -> M:
 
 def _top(p_logits: Tensor, k: int) -> Tensor:
     if k < 1:
-        raise ValueError(f"k must be at least 1, not {k}")
+        raise ConfigError(f"divergence.k={k} must be 1 or more")
     return p_logits.topk(min(k, p_logits.shape[-1]), -1).indices
 
 

@@ -25,8 +25,10 @@ class Quota:
     """
 
     def __init__(self, *, quota: int = 512, buffer: float = 1.0):
-        if quota < 1 or buffer < 0:
-            raise ConfigError(f"replay quota={quota} must be 1 or more rows, and buffer={buffer:g} 0 or more quotas")
+        if quota < 1 or not 0 <= buffer < 1e6:
+            raise ConfigError(
+                f"replay quota={quota} must be 1 or more rows, and buffer={buffer:g} a number of quotas from 0 on"
+            )
         self.quota, self.room = quota, int(buffer * quota)
 
     def pick(self, fresh: Scored, stored: Scored, rng: random.Random) -> tuple[list[int], list[int]]:

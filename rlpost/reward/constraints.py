@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rlpost import foreign
+from rlpost.errors import RewardError
 from rlpost.lift import per_rollout
 from rlpost.reward.format import THINK_ANSWER
 from rlpost.types import Rollout
@@ -90,6 +91,24 @@ def satisfied(text: str, constraints: Sequence[Mapping[str, Any]]) -> int:
     return sum(CHECKS[one["kind"]](text, one.get("value")) for one in constraints)
 
 
+def wanted(rollout: Rollout) -> list[Mapping[str, Any]]:
+    """The constraints of a rollout's task. Raises RewardError where the column holds anything but `{kind, value}`s.
+
+    It is read whatever the completion is, so that wrong data are told at the first step.
+    """
+    found = rollout.task.columns.get("constraints") or []
+    if isinstance(found, str | Mapping) or not all(isinstance(one, Mapping) and "kind" in one for one in found):
+        raise RewardError(
+            f"task {rollout.task.id}: the column constraints is a list of {{kind, value}}, not {str(found)[:80]!r}"
+        )
+    strange = [one["kind"] for one in found if one["kind"] != JUDGED and one["kind"] not in CHECKS]
+    if strange:
+        raise RewardError(
+            f"task {rollout.task.id}: unknown constraint {strange[0]!r}; there are {', '.join((*CHECKS, JUDGED))}"
+        )
+    return list(found)
+
+
 def answer_of(text: str) -> str | None:
     """What stands in answer tags, None where the completion is not thoughts and then one answer."""
     found = ANSWER.search(text) if FORM.fullmatch(text) else None
@@ -108,12 +127,12 @@ def constraints(rollout: Rollout, *, every: float = 2.0, none: float = -2.0) -> 
     Paper:
         RAIF, arXiv 2506.01413: its rule-based reward.
     """
-    wanted = rollout.task.columns.get("constraints")
-    if not wanted:
+    asked = wanted(rollout)
+    if not asked:
         return None
     answer = answer_of(rollout.text)
-    met = 0 if answer is None else satisfied(answer, wanted)
-    return every if met == len(wanted) else none if met == 0 else met / len(wanted)
+    met = 0 if answer is None else satisfied(answer, asked)
+    return every if met == len(asked) else none if met == 0 else met / len(asked)
 
 
 @per_rollout
@@ -139,6 +158,6 @@ def constraint_gain(rollout: Rollout, *, baseline: str = "baseline_satisfied") -
     Paper:
         RAIF, arXiv 2506.01413: its filter for superior reasoning.
     """
-    wanted, before = rollout.task.columns.get("constraints"), rollout.task.columns.get(baseline)
+    asked, before = wanted(rollout), rollout.task.columns.get(baseline)
     answer = answer_of(rollout.text)
-    return None if not wanted or before is None or answer is None else float(satisfied(answer, wanted) - before)
+    return None if not asked or before is None or answer is None else float(satisfied(answer, asked) - before)

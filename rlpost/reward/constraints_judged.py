@@ -13,7 +13,7 @@ from rlpost import ledger
 from rlpost.errors import ConfigError, RewardError
 from rlpost.models.scorer.base import Chat, Scorer
 from rlpost.models.scorer.verdict import verdicts
-from rlpost.reward.constraints import JUDGED, answer_of, satisfied
+from rlpost.reward.constraints import JUDGED, answer_of, satisfied, wanted
 from rlpost.reward.judge import filled, question_of
 from rlpost.types import Rollout
 
@@ -66,7 +66,7 @@ def constraints_judged(
     """
     counted = _met(rollouts, models, role, by, template, retries, max_unparsable)
     return [
-        None if met is None else every if met == (all_ := len(_wanted(r))) else none if met == 0 else met / all_
+        None if met is None else every if met == (all_ := len(wanted(r))) else none if met == 0 else met / all_
         for r, met in zip(rollouts, counted, strict=True)
     ]
 
@@ -105,10 +105,6 @@ def constraint_gain_judged(
     ]
 
 
-def _wanted(rollout: Rollout) -> Sequence[Mapping[str, Any]]:
-    return rollout.task.columns.get("constraints") or ()
-
-
 def _met(
     rollouts: Sequence[Rollout],
     models: Mapping[str, Scorer],
@@ -124,22 +120,19 @@ def _met(
             f"reward constraints_judged: by={by} must be probability or reply, and its template needs {{answer}} and "
             "{requirement}"
         )
-    found: list[Met] = [0 if _wanted(rollout) else None for rollout in rollouts]
+    found: list[Met] = [0 if wanted(rollout) else None for rollout in rollouts]
     asked: list[tuple[int, Chat]] = []
     for i, rollout in enumerate(rollouts):
+        said = [_requirement(one, rollout) for one in wanted(rollout) if one["kind"] == JUDGED]
         answer = answer_of(rollout.text)
-        if not _wanted(rollout) or answer is None:
+        if not wanted(rollout) or answer is None:
             continue
-        found[i] = satisfied(answer, [one for one in _wanted(rollout) if one.get("kind") != JUDGED])
-        asked += [
-            (i, _question(template, rollout, answer, _requirement(one, rollout)))
-            for one in _wanted(rollout)
-            if one.get("kind") == JUDGED
-        ]
+        found[i] = satisfied(answer, [one for one in wanted(rollout) if one["kind"] != JUDGED])
+        asked += [(i, _question(template, rollout, answer, one)) for one in said]
     names = [f"task {rollouts[i].task.id}, completion {rollouts[i].text[:60]!r}" for i, _ in asked]
-    said = _likelier if by == "probability" else _replied
+    decided = _likelier if by == "probability" else _replied
     if asked:
-        words = said(models[role], [prompt for _, prompt in asked], names, retries, max_unparsable)
+        words = decided(models[role], [prompt for _, prompt in asked], names, retries, max_unparsable)
         for (i, _), word in zip(asked, words, strict=True):
             so_far = found[i]
             found[i] = None if so_far is None or word is None else so_far + word

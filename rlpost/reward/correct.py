@@ -12,7 +12,8 @@ NUMBER = re.compile(r"(?<![\w.,])" + _DIGITS)
 BARE = re.compile(r"[\s$€£*`'\"]*" + _DIGITS + r"[\s.*`'\"]*")
 # A number beside a variable or a bracket is a part of an expression, and no answer that is a number.
 OPERAND = re.compile(r"(?<![A-Za-z'’])[A-Za-z)]\s*[-+*/^×÷−]\s*(?=[-+−]?\d)|\d\s*[-+*/^×÷−]\s*[A-Za-z(](?![A-Za-z])")
-BOX = re.compile(r"\\boxed\{([^{}]*)\}")
+# Braces within braces within a box, as in a fraction of powers.
+BOX = re.compile(r"\\boxed\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
 MARKED = (
     re.compile(r"<answer>(.*?)</answer>", re.DOTALL | re.IGNORECASE),
     BOX,

@@ -172,9 +172,9 @@ class Context:
         """
         self.unscored([rollout])
         heavy = [(name, float(w)) for name, w in zip(self.stack.names, self.stack.weights, strict=True) if float(w)]
-        if not heavy:
+        if not heavy and self.stack.names:
             raise ConfigError("the rollout says what rows are worth, but every reward of this run has weight 0")
-        if total is not None:
+        if total is not None and heavy:
             rollout.scores[heavy[0][0]] = total / heavy[0][1]
 
     def new_groups(self, n: int) -> list[str]:

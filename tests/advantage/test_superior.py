@@ -7,6 +7,7 @@ import torch
 
 from rlpost.advantage.group import group_zscore
 from rlpost.advantage.superior import superior_zscore
+from rlpost.errors import ConfigError
 
 NAMES = ("constraints", "constraint_gain")
 REWARDS = torch.tensor([[3.0, 1.0], [1.0, -1.0], [0.5, math.nan], [2.0, 0.0]])
@@ -27,5 +28,5 @@ def test_reductions_and_edges():
     torch.testing.assert_close(superior_zscore(none, WEIGHTS, GROUP, NAMES), plain)
     none[:, 1] = -1.0
     assert superior_zscore(none, WEIGHTS, GROUP, NAMES).eq(0).all()
-    with pytest.raises(ValueError, match="reads the reward 'other', and there are constraints, constraint_gain"):
+    with pytest.raises(ConfigError, match="reads the reward 'other', and there are constraints, constraint_gain"):
         superior_zscore(none, WEIGHTS, GROUP, NAMES, gain="other")

@@ -7,6 +7,7 @@ import torch
 
 from rlpost.divergence import top_k
 from rlpost.divergence.full import forward_kl, reverse_kl
+from rlpost.errors import ConfigError
 
 P = torch.tensor([[0.1, 0.5, 0.3, 0.1]], dtype=torch.float64)
 Q = torch.tensor([[0.2, 0.2, 0.2, 0.4]], dtype=torch.float64)
@@ -49,7 +50,7 @@ def test_limits_and_gradients(short, full):
     torch.testing.assert_close(short(p, q, k=99), full(p, q))
     assert (short(p, q, k=2) > 0).all() and short(p, p, k=2).abs().max() < 1e-12
     assert torch.autograd.gradcheck(lambda x: short(p, x, k=2), q.clone().requires_grad_())
-    with pytest.raises(ValueError, match="k must be at least 1"):
+    with pytest.raises(ConfigError, match=r"divergence\.k=0 must be 1 or more"):
         short(p, q, k=0)
 
 

@@ -94,7 +94,16 @@ def test_the_gain_counts_judged_constraints():
 )
 def test_a_judged_constraint_without_words_is_told(constraint):
     with pytest.raises(RewardError, match="task t1: a judged constraint needs its requirement in words"):
-        constraints_judged([said("x", [constraint])], {"judge": Judge()})
+        constraints_judged([rollout("no form at all", constraints=[constraint])], {"judge": Judge()})
+
+
+@pytest.mark.parametrize("column", ["words", {"kind": "judged"}, [{"value": 1}], ["lines"], [{"kind": "rhymes"}]])
+def test_a_wrong_column_is_told_whatever_the_policy_writes(column):
+    for reward in (constraints, lambda rows: constraints_judged(rows, {"judge": Judge()})):
+        with pytest.raises(
+            RewardError, match=r"task t1: (the column constraints is a list|unknown constraint 'rhymes')"
+        ):
+            reward([rollout("no form at all", constraints=column)])
 
 
 def test_an_answer_cannot_close_its_fence():

@@ -102,3 +102,8 @@ def test_a_box_is_right_wrong_or_missing():
     assert boxed([rollout(text, "19") for text in texts]) == [2.0, -1.5, -2.0, -2.0, -1.5, 2.0]
     assert boxed([rollout(text, "19") for text in texts[:3]], right=1.0, wrong=0.0, missing=-1.0) == [1.0, 0.0, -1.0]
     assert boxed([rollout("\\boxed{19}")]) == [None]
+    half = "\\frac{1}{2^{x}}"
+    nested = [
+        rollout(f"It is \\boxed{{{said}}}", half) for said in (half, "\\frac{1}{3^{x}}", f"{half}}} or \\boxed{{4")
+    ]
+    assert boxed(nested) == [2.0, -1.5, -1.5]
