@@ -342,7 +342,8 @@ def test_odd_programs_are_outcomes(mode):
     assert attack(mode, "import os; os._exit(200)").exit_code == 200
     assert attack(mode, "import os\nos.remove('main.py')\nos.rmdir(os.getcwd())").status == "error"
     nameless = attack(mode, "import os; os.kill(os.getpid(), 40)")
-    assert nameless.status == "error" and "signal 40" in nameless.detail
+    assert nameless.status == "error"
+    assert "signal 40" in nameless.detail or (mode == "filters" and "not permitted" in nameless.stderr)
     odd = "import ctypes, time\nctypes.CDLL(None).prctl(15, b'\\xff\\xfe)\\xff')\ntime.sleep(0.4)\nprint('named')"
     assert attack(mode, odd).stdout == "named\n"
 
