@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,10 @@ def test_the_attacks_as_another_user(become, mode):
     options = ["--noconftest", "-p", "no:cacheprovider", "-p", "no:warnings", "-k", mode, "-rs"]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}{os.pathsep}{packages}"}
     command = [*become, python, "-B", "-m", "pytest", *files, *options]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    with tempfile.TemporaryDirectory() as place:  # its own, since other tests leave boxes in /tmp while they run
+        os.chmod(place, 0o1777)
+        own = {**environment, "TMPDIR": place}
+        done = subprocess.run(command, env=own, cwd=ROOT, capture_output=True, text=True, timeout=500)
     if re.search(r"SKIPPED.*no cage by", done.stdout):
         pytest.skip(done.stdout[-500:])
     passed = re.search(r"(\d+) passed", done.stdout)
