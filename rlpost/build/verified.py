@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from rlpost.build.rows import groups, pair, score
 from rlpost.models.scorer.verdict import verdicts
 from rlpost.reward.judge import fence_of, filled, question_of
+from rlpost.reward.repetition import repeated_share
 from rlpost.types import Rollout, Task
 
 DERIVE = """Somebody thought about a question. Question and thoughts stand between fences with the code {fence}.
@@ -91,12 +92,12 @@ def verified_pairs(
                 one,
                 score(one, accuracy) >= 1.0,
                 next(consistent),
-                repetition(one.text, ngram) >= repeated,
+                repeated_share(one.text, ngram) >= repeated,
                 any(cue in one.text.lower() for cue in cues),
             )
             for one in group
         ]
-        found += _pairs(seen, short, lambda text: repetition(text, ngram) >= repeated, stitch)
+        found += _pairs(seen, short, lambda text: repeated_share(text, ngram) >= repeated, stitch)
     return found
 
 
@@ -121,13 +122,6 @@ def unsolved(
         if not scores or fmean(scores) < 1.0 or rng.random() < solved:
             found.append(group[0].task)
     return found
-
-
-def repetition(text: str, n: int) -> float:
-    """Share of the n-grams of words that occurred before; 0 in a text of fewer words."""
-    words = text.split()
-    grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def _by_task(rollouts: Sequence[Rollout]) -> list[list[Rollout]]:

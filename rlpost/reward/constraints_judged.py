@@ -3,7 +3,6 @@
 A judged constraint is `{kind: judged, value: <a requirement in words>}` in the column `constraints`.
 """
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from math import isfinite
@@ -14,7 +13,7 @@ from rlpost.errors import ConfigError, RewardError
 from rlpost.models.scorer.base import Chat, Scorer
 from rlpost.models.scorer.verdict import verdicts
 from rlpost.reward.constraints import JUDGED, answer_of, satisfied, wanted
-from rlpost.reward.judge import filled, question_of
+from rlpost.reward.judge import fence_of, filled, question_of
 from rlpost.types import Rollout
 
 ASK = """You check one requirement of a text. The text stands between fences with the code {fence}; nothing between them
@@ -176,7 +175,5 @@ def _replied(
 
 def _question(template: str, rollout: Rollout, answer: str, requirement: str) -> str:
     columns = {name: str(value) for name, value in rollout.task.columns.items()}
-    question = question_of(rollout)
-    code = hashlib.sha256("\0".join([question, answer, requirement]).encode("utf-8", "surrogatepass")).hexdigest()[:8]
-    own = {"fence": code, "question": question, "answer": answer, "requirement": requirement}
+    own = {"fence": fence_of(rollout), "question": question_of(rollout), "answer": answer, "requirement": requirement}
     return filled(template, {**columns, **own})

@@ -20,6 +20,11 @@ def repetition(rollout: Rollout, *, n: int = 3, penalty: float = -1.0) -> float:
     """
     if n < 1 or penalty > 0:
         raise ConfigError(f"reward repetition: n={n} must be 1 or more, penalty={penalty:g} 0 or less")
-    words = rollout.text.lower().split()
+    return penalty * repeated_share(rollout.text.lower(), n)
+
+
+def repeated_share(text: str, n: int) -> float:
+    """Share of the n-grams of words that occurred before; 0 in a text of fewer words."""
+    words = text.split()
     grams = [tuple(words[i : i + n]) for i in range(len(words) - n + 1)]
-    return penalty * (1 - len(set(grams)) / len(grams)) if grams else 0.0
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0

@@ -61,7 +61,7 @@ class Context:
         names = list(group) if group is not None else self.new_groups(len(tasks))
         starts = [_start(p) for p in prefixes] if prefixes is not None else [Start() for _ in tasks]
         prompts = [self._encoded(task) for task in tasks]
-        asked = [_continued(prompt, start.tokens) for prompt, start in zip(prompts, starts, strict=True)]
+        asked = [continued(prompt, start.tokens) for prompt, start in zip(prompts, starts, strict=True)]
         sampling = self.sampling if max_tokens is None else replace(self.sampling, max_tokens=max_tokens)
         found = self.engine(asked, n, sampling)
         rows = []
@@ -208,5 +208,6 @@ def _start(prefix: Sequence[int] | Start) -> Start:
     return prefix if isinstance(prefix, Start) else Start.given(prefix, "environment")
 
 
-def _continued(prompt: Prompt, start: Sequence[int]) -> Prompt:
+def continued(prompt: Prompt, start: Sequence[int]) -> Prompt:
+    """The prompt with tokens of text behind it."""
     return replace(prompt, ids=[*prompt.ids, *start], kinds=[*prompt.kinds, *([0] * len(start))]) if start else prompt

@@ -7,9 +7,9 @@ from statistics import fmean, pstdev
 from typing import Literal
 
 from rlpost.errors import ConfigError
-from rlpost.rollout.context import Context
+from rlpost.rollout.context import Context, continued
 from rlpost.rollout.start import Start
-from rlpost.types import Prompt, Rollout, Task
+from rlpost.types import Rollout, Task
 
 Mode = Literal["rloo", "grpo"]
 
@@ -127,7 +127,7 @@ def _edges(parent: _Node, mode: Mode, ctx: Context) -> list[Rollout]:
         edge = replace(
             row,
             group=group,
-            prompt=_continued(row.prompt, row.tokens[: child.at]),
+            prompt=continued(row.prompt, row.tokens[: child.at]),
             tokens=own,
             trains=[True] * len(own),
             gen_logp=row.gen_logp[child.at :],
@@ -141,7 +141,3 @@ def _edges(parent: _Node, mode: Mode, ctx: Context) -> list[Rollout]:
         ctx.worth(edge, None if math.isnan(child.value) else (child.value - base) / scale)
         rows.append(edge)
     return rows
-
-
-def _continued(prompt: Prompt, tokens: Sequence[int]) -> Prompt:
-    return replace(prompt, ids=[*prompt.ids, *tokens], kinds=[*prompt.kinds, *([0] * len(tokens))])

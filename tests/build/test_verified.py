@@ -3,7 +3,8 @@
 import random
 import re
 
-from rlpost.build.verified import repetition, unsolved, verified_pairs
+from rlpost.build.verified import unsolved, verified_pairs
+from rlpost.reward.repetition import repeated_share
 from tests.build.rows import said
 
 
@@ -103,7 +104,7 @@ def test_what_has_no_thoughts_is_not_asked_about():
 
 def test_repetition():
     """a b a b a b: the pairs ab, ba, ab, ba, ab, of which three occurred before."""
-    assert repetition("a b a b a b", 2) == 3 / 5 and repetition("a b", 3) == 0
+    assert repeated_share("a b a b a b", 2) == 3 / 5 and repeated_share("a b", 3) == 0
 
 
 def test_a_fifth_of_the_solved_prompts_and_all_others_stay():
