@@ -9,7 +9,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rlpost.loader import Loader
+from rlpost.config import _Loader as Loader
 
 MAIN = "defaults:\n  - a: one\n  - b: ${a}\n  - _self_\nnumber: 1e-3\nday: 2026-01-02\nnone:\n"
 FILES = {
